@@ -1,0 +1,48 @@
+// Instruction sets: which were built, which this CPU has, which one is in use.
+//
+// Every kernel source is compiled once per instruction set, in a namespace of its name. A family's
+// header declares a table of function pointers (`template <class T> struct Softmax { ... }`); its
+// source defines `implementation<Softmax<T>, Isa::NARAE_ISA>()`; callers write
+// `kernels<Softmax<T>>().forward`.
+#pragma once
+
+namespace narae {
+
+enum class Isa { base, avx2, avx512, neon };
+inline constexpr Isa kAllIsas[] = {Isa::base, Isa::avx2, Isa::avx512, Isa::neon};
+
+const char* isa_name(Isa isa);
+bool isa_built(Isa isa);
+bool isa_supported(Isa isa);  // built, and this CPU and operating system run it
+
+Isa isa();          // the one in use: $NARAE_ISA, else the widest supported
+void set_isa(Isa);  // must be supported
+
+template <class Table, Isa I>
+const Table& implementation();
+
+template <class Table>
+const Table& kernels() {
+  switch (isa()) {
+#ifdef NARAE_HAVE_avx512
+    case Isa::avx512:
+      return implementation<Table, Isa::avx512>();
+#endif
+#ifdef NARAE_HAVE_avx2
+    case Isa::avx2:
+      return implementation<Table, Isa::avx2>();
+#endif
+#ifdef NARAE_HAVE_neon
+    case Isa::neon:
+      return implementation<Table, Isa::neon>();
+#endif
+    default:
+#ifdef NARAE_HAVE_base
+      return implementation<Table, Isa::base>();
+#else
+      __builtin_unreachable();
+#endif
+  }
+}
+
+}  // namespace narae

@@ -1,0 +1,141 @@
+// Vec<T>: one SIMD register of T, on the compilers' vector extensions: + - * / < == ?: work lane by
+// lane, and a scalar operand is broadcast. A kernel written over it compiles to every instruction
+// set without intrinsics.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__clang__)
+#define NARAE_UNROLL _Pragma("unroll")
+#else
+#define NARAE_UNROLL _Pragma("GCC unroll 64")
+#endif
+
+namespace narae::NARAE_ISA {
+
+#if defined(__AVX512F__)
+inline constexpr int kVecBytes = 64;
+#elif defined(__AVX2__)
+inline constexpr int kVecBytes = 32;
+#else
+inline constexpr int kVecBytes = 16;
+#endif
+
+template <class T>
+struct VecOf {
+  typedef T type __attribute__((vector_size(kVecBytes)));
+};
+template <class T>
+using Vec = typename VecOf<T>::type;
+
+template <class T>
+inline constexpr int kLanes = kVecBytes / static_cast<int>(sizeof(T));
+
+// The integer of T's width: what comparisons of Vec<T> give, lane by lane 0 or -1.
+template <class T>
+struct IntOf;
+template <>
+struct IntOf<float> {
+  using type = std::int32_t;
+};
+template <>
+struct IntOf<double> {
+  using type = std::int64_t;
+};
+template <>
+struct IntOf<std::int32_t> {
+  using type = std::int32_t;
+};
+template <>
+struct IntOf<std::int64_t> {
+  using type = std::int64_t;
+};
+template <class T>
+using Int = typename IntOf<T>::type;
+
+template <class T>
+inline Vec<T> load(const T* p) {  // no alignment needed
+  Vec<T> v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class T>
+inline void store(T* p, Vec<T> v) {
+  std::memcpy(p, &v, sizeof v);
+}
+
+template <class T>
+inline Vec<T> broadcast(T x) {
+  return x - Vec<T>{};  // x - 0 keeps the sign of zero, 0 + x does not
+}
+
+// The first n lanes from memory, 0 < n < kLanes; the others are `fill`.
+template <class T>
+inline Vec<T> load_partial(const T* p, std::int64_t n, T fill = T(0)) {
+  Vec<T> v = broadcast(fill);
+  for (std::int64_t i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+}
+
+template <class T>
+inline void store_partial(T* p, Vec<T> v, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) p[i] = v[i];
+}
+
+// As std::max(a, b) and NumPy's maximum for numbers; a NaN in either comes out.
+template <class T>
+inline Vec<T> max(Vec<T> a, Vec<T> b) {
+  return (a > b) | (a != a) ? a : b;
+}
+template <class T>
+inline Vec<T> min(Vec<T> a, Vec<T> b) {
+  return (a < b) | (a != a) ? a : b;
+}
+
+// Lanes are combined pairwise, always in the same order.
+template <class T, class Combine>
+inline T fold(Vec<T> v, Combine combine) {
+  T lanes[kLanes<T>];
+  std::memcpy(lanes, &v, sizeof v);
+  for (int width = kLanes<T> / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lanes[i] = combine(lanes[i], lanes[i + width]);
+  }
+  return lanes[0];
+}
+template <class T>
+inline T sum(Vec<T> v) {
+  return fold<T>(v, [](T a, T b) { return a + b; });
+}
+template <class T>
+inline T max_lane(Vec<T> v) {
+  return fold<T>(v, [](T a, T b) { return a > b || a != a ? a : b; });
+}
+template <class T>
+inline T min_lane(Vec<T> v) {
+  return fold<T>(v, [](T a, T b) { return a < b || a != a ? a : b; });
+}
+
+// body(offset, lanes) over [0, n): whole registers, then one call with lanes < kLanes for the rest.
+template <class T, class Body>
+inline void for_lanes(std::int64_t n, const Body& body) {
+  std::int64_t i = 0;
+  for (; i + kLanes<T> <= n; i += kLanes<T>) body(i, std::int64_t{kLanes<T>});
+  if (i < n) body(i, n - i);
+}
+
+template <class T>
+inline Vec<T> load_lanes(const T* p, std::int64_t lanes, T fill = T(0)) {
+  return lanes == kLanes<T> ? load(p) : load_partial(p, lanes, fill);
+}
+template <class T>
+inline void store_lanes(T* p, Vec<T> v, std::int64_t lanes) {
+  if (lanes == kLanes<T>) {
+    store(p, v);
+  } else {
+    store_partial(p, v, lanes);
+  }
+}
+
+}  // namespace narae::NARAE_ISA

@@ -1,0 +1,238 @@
+// The blocked matrix product behind matmul and convolution.
+//
+//   for each block of kNC columns, for each block of kKC of the sum:
+//     pack B (kKC x kNC) in strips of kNR columns                        -> shared, L3
+//     for each block of kMC rows: pack A (kMC x kKC) in strips of kMR rows -> per thread, L2
+//       for each strip of B, for each strip of A: micro-kernel, kMR x kNR of C in registers
+//
+// A source of A or B is anything with `pack`, so that convolution packs straight from the image
+// (implicit im2col):
+//   a.pack(m0, rows, k0, depth, to)   to[k * kMR + m], strip by strip, rows past the end are 0
+//   b.pack(k0, depth, n0, cols, to)   to[k * kNR + n] of one strip, columns past the end are 0
+// The epilogue runs over each finished block of C: epilogue(m0, rows, n0, cols).
+#pragma once
+
+#include "core/parallel.h"
+#include "core/vec.h"
+
+namespace narae::NARAE_ISA {
+
+// Tile of C in registers: kMR x (2 registers). 28 of 32 registers hold it with AVX-512, 12 of 16
+// otherwise.
+#if defined(__AVX512F__)
+inline constexpr int kMR = 14;
+#elif defined(__aarch64__)
+inline constexpr int kMR = 8;
+#else
+inline constexpr int kMR = 6;
+#endif
+template <class T>
+inline constexpr int kNR = 2 * kLanes<T>;
+
+// Blocks, tuned on Zen 4 and 5 (1 MiB of L2): A block 252 KiB, packed strip of B (kKC x kNR) 48 KiB
+// at most.
+template <class T>
+inline constexpr std::int64_t kKC = sizeof(T) == 4 ? 384 : 192;
+inline constexpr std::int64_t kMC = 168;  // a multiple of 14, 8 and 6
+inline constexpr std::int64_t kNC = 2048;
+// A product inside a parallel region packs B into the thread's own scratch, beside A.
+inline constexpr std::int64_t kNCInScratch = 448;
+static_assert((kMC + kNCInScratch) * kKC<float> * sizeof(float) <= kScratchBytes);
+static_assert((kMC + kNCInScratch) * kKC<double> * sizeof(double) <= kScratchBytes);
+static_assert(kMC % kMR == 0 && kNC % kNR<float> == 0 && kNCInScratch % kNR<float> == 0);
+
+inline std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+inline std::int64_t round_up(std::int64_t n, std::int64_t step) {
+  return (n + step - 1) / step * step;
+}
+
+// c[i,j] (+)= sum_k a[i * a_row + k * a_col] * b[k * b_row + j],  i < MR, j < NV registers. Packed
+// A: a_row 1, a_col kMR.
+template <class T, int MR, int NV, bool kPackedA>
+inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::int64_t a_col,
+                         const T* b, std::int64_t b_row, T* c, std::int64_t c_row,
+                         bool accumulate) {
+  constexpr int kVL = kLanes<T>;
+  Vec<T> acc[MR][NV] = {};
+  for (std::int64_t k = 0; k < K; ++k) {
+    Vec<T> b_k[NV];
+    NARAE_UNROLL
+    for (int j = 0; j < NV; ++j) b_k[j] = load(b + j * kVL);
+    NARAE_UNROLL
+    for (int i = 0; i < MR; ++i) {
+      const T a_ik = kPackedA ? a[i] : a[i * a_row];
+      NARAE_UNROLL
+      for (int j = 0; j < NV; ++j) acc[i][j] += a_ik * b_k[j];
+    }
+    a += kPackedA ? kMR : a_col;
+    b += b_row;
+  }
+  NARAE_UNROLL
+  for (int i = 0; i < MR; ++i) {
+    NARAE_UNROLL
+    for (int j = 0; j < NV; ++j) {
+      T* p = c + i * c_row + j * kVL;
+      store(p, accumulate ? load(p) + acc[i][j] : acc[i][j]);
+    }
+  }
+}
+
+// The micro-kernel for any 0 < rows <= kMR and 0 < cols <= kNR; b has whole registers to read even
+// past `cols`.
+template <class T, bool kPackedA, int MR = kMR>
+inline void tile(std::int64_t rows, std::int64_t cols, std::int64_t K, const T* a,
+                 std::int64_t a_row, std::int64_t a_col, const T* b, std::int64_t b_row, T* c,
+                 std::int64_t c_row, bool accumulate) {
+  if constexpr (MR > 1) {
+    if (rows < MR) {
+      return tile<T, kPackedA, MR - 1>(rows, cols, K, a, a_row, a_col, b, b_row, c, c_row,
+                                       accumulate);
+    }
+  }
+  constexpr int kVL = kLanes<T>;
+  if (cols == kNR<T>)
+    return micro_kernel<T, MR, 2, kPackedA>(K, a, a_row, a_col, b, b_row, c, c_row, accumulate);
+  if (cols == kVL)
+    return micro_kernel<T, MR, 1, kPackedA>(K, a, a_row, a_col, b, b_row, c, c_row, accumulate);
+  // A ragged right edge: into a whole tile on the stack, then the valid part out.
+  T edge[MR * kNR<T>];
+  if (cols < kVL) {
+    micro_kernel<T, MR, 1, kPackedA>(K, a, a_row, a_col, b, b_row, edge, kNR<T>, false);
+  } else {
+    micro_kernel<T, MR, 2, kPackedA>(K, a, a_row, a_col, b, b_row, edge, kNR<T>, false);
+  }
+  for (int i = 0; i < MR; ++i) {
+    for (std::int64_t j = 0; j < cols; ++j) {
+      T& out = c[i * c_row + j];
+      out = accumulate ? out + edge[i * kNR<T> + j] : edge[i * kNR<T> + j];
+    }
+  }
+}
+
+// One block of rows times the packed block of B: packs A into `a_packed`, then runs the tiles.
+template <class T, class SourceA>
+inline void multiply_block(const SourceA& source_a, std::int64_t m0, std::int64_t rows,
+                           std::int64_t k0, std::int64_t depth, const T* b_packed, std::int64_t n0,
+                           std::int64_t cols, T* a_packed, T* c, std::int64_t c_row) {
+  source_a.pack(m0, rows, k0, depth, a_packed);
+  for (std::int64_t j = 0; j < cols; j += kNR<T>) {
+    for (std::int64_t i = 0; i < rows; i += kMR) {
+      tile<T, true>(smaller(kMR, rows - i), smaller(kNR<T>, cols - j), depth, a_packed + i * depth,
+                    1, kMR, b_packed + j * depth, kNR<T>, c + (m0 + i) * c_row + n0 + j, c_row,
+                    k0 > 0);
+    }
+  }
+}
+
+inline std::int64_t blocked_workspace(std::int64_t N, std::int64_t K, std::int64_t kc,
+                                      std::int64_t nr) {
+  return smaller(round_up(N, nr), kNC) * smaller(K, kc);
+}
+
+// C = A B with shared packed B in `workspace` (blocked_workspace elements), parallel inside.
+template <class T, class SourceA, class SourceB, class Epilogue>
+inline void blocked_product(std::int64_t M, std::int64_t N, std::int64_t K, const SourceA& source_a,
+                            const SourceB& source_b, T* c, std::int64_t c_row, T* workspace,
+                            const Epilogue& epilogue) {
+  for (std::int64_t n0 = 0; n0 < N; n0 += kNC) {
+    const std::int64_t cols = smaller(kNC, N - n0);
+    // Few rows: columns are split too, so that every thread finds work.
+    const std::int64_t row_blocks = (M + kMC - 1) / kMC;
+    const std::int64_t width = row_blocks >= 8 ? cols : round_up(256, kNR<T>);
+    const std::int64_t column_blocks = (cols + width - 1) / width;
+    for (std::int64_t k0 = 0; k0 < K; k0 += kKC<T>) {
+      const std::int64_t depth = smaller(kKC<T>, K - k0);
+      constexpr std::int64_t kStrips = 4;  // strips packed by one chunk
+      parallel_ranges(
+          (cols + kNR<T> - 1) / kNR<T>, kStrips, [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t j = begin * kNR<T>; j < smaller(end * kNR<T>, cols); j += kNR<T>) {
+              source_b.pack(k0, depth, n0 + j, smaller(kNR<T>, cols - j), workspace + j * depth);
+            }
+          });
+      parallel_for(row_blocks * column_blocks, [&](std::int64_t chunk) {
+        const std::int64_t m0 = chunk / column_blocks * kMC, rows = smaller(kMC, M - m0);
+        const std::int64_t j0 = chunk % column_blocks * width, wide = smaller(width, cols - j0);
+        multiply_block(source_a, m0, rows, k0, depth, workspace + j0 * depth, n0 + j0, wide,
+                       static_cast<T*>(scratch()), c, c_row);
+        if (k0 + depth == K) epilogue(m0, rows, n0 + j0, wide);
+      });
+    }
+  }
+}
+
+// The same by one thread, everything packed in its scratch. The same bits: the sum is split at the
+// same k.
+template <class T, class SourceA, class SourceB, class Epilogue>
+inline void serial_product(std::int64_t M, std::int64_t N, std::int64_t K, const SourceA& source_a,
+                           const SourceB& source_b, T* c, std::int64_t c_row,
+                           const Epilogue& epilogue) {
+  T* a_packed = static_cast<T*>(scratch());
+  T* b_packed = a_packed + kMC * kKC<T>;
+  for (std::int64_t n0 = 0; n0 < N; n0 += kNCInScratch) {
+    const std::int64_t cols = smaller(kNCInScratch, N - n0);
+    for (std::int64_t k0 = 0; k0 < K; k0 += kKC<T>) {
+      const std::int64_t depth = smaller(kKC<T>, K - k0);
+      for (std::int64_t j = 0; j < cols; j += kNR<T>) {
+        source_b.pack(k0, depth, n0 + j, smaller(kNR<T>, cols - j), b_packed + j * depth);
+      }
+      for (std::int64_t m0 = 0; m0 < M; m0 += kMC) {
+        const std::int64_t rows = smaller(kMC, M - m0);
+        multiply_block(source_a, m0, rows, k0, depth, b_packed, n0, cols, a_packed, c, c_row);
+        if (k0 + depth == K) epilogue(m0, rows, n0, cols);
+      }
+    }
+  }
+}
+
+// A matrix given by strides, as a source of A (strips of kMR rows) ...
+template <class T>
+struct StridedA {
+  const T* data;
+  std::int64_t row, col;
+
+  void pack(std::int64_t m0, std::int64_t rows, std::int64_t k0, std::int64_t depth, T* to) const {
+    for (std::int64_t i = 0; i < rows; i += kMR, to += kMR * depth) {
+      const T* from = data + (m0 + i) * row + k0 * col;
+      const std::int64_t height = smaller(kMR, rows - i);
+      if (height == kMR) {
+        for (std::int64_t k = 0; k < depth; ++k) {
+          NARAE_UNROLL
+          for (int r = 0; r < kMR; ++r) to[k * kMR + r] = from[r * row + k * col];
+        }
+      } else {
+        for (std::int64_t k = 0; k < depth; ++k) {
+          for (int r = 0; r < kMR; ++r)
+            to[k * kMR + r] = r < height ? from[r * row + k * col] : T(0);
+        }
+      }
+    }
+  }
+};
+
+// ... and of B (one strip of kNR columns).
+template <class T>
+struct StridedB {
+  const T* data;
+  std::int64_t row, col;
+
+  void pack(std::int64_t k0, std::int64_t depth, std::int64_t n0, std::int64_t cols, T* to) const {
+    const T* from = data + k0 * row + n0 * col;
+    if (cols == kNR<T> && col == 1) {
+      for (std::int64_t k = 0; k < depth; ++k, from += row, to += kNR<T>) {
+        store(to, load(from));
+        store(to + kLanes<T>, load(from + kLanes<T>));
+      }
+    } else if (cols == kNR<T>) {
+      for (std::int64_t k = 0; k < depth; ++k, from += row, to += kNR<T>) {
+        NARAE_UNROLL
+        for (int j = 0; j < kNR<T>; ++j) to[j] = from[j * col];
+      }
+    } else {
+      for (std::int64_t k = 0; k < depth; ++k, from += row, to += kNR<T>) {
+        for (int j = 0; j < kNR<T>; ++j) to[j] = j < cols ? from[j * col] : T(0);
+      }
+    }
+  }
+};
+
+}  // namespace narae::NARAE_ISA
