@@ -1,0 +1,104 @@
+"""Dtype policies: which dtype a layer computes in and which it keeps its weights in."""
+
+from .engine import config as _config
+
+_MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
+_global_policy = None
+
+
+class DTypePolicy:
+    """A pair of dtypes: `compute_dtype` for the work, `variable_dtype` for the weights.
+
+    Args:
+        name: a dtype such as `"float32"`, or `"mixed_bfloat16"` (compute in bfloat16, keep
+            weights in float32).
+
+    >>> DTypePolicy("mixed_bfloat16").variable_dtype
+    'float32'
+    """
+
+    def __init__(self, name: str | None = None):
+        name = _config.floatx() if name is None else name
+        if not isinstance(name, str):
+            raise TypeError(
+                f"narae.DTypePolicy: expected name to be a string. Received: name={name!r}"
+            )
+        self._name = name
+        self._compute = _MIXED.get(name, name)
+        self._variable = "float32" if name in _MIXED else name
+
+    name = property(lambda self: self._name)
+    compute_dtype = property(lambda self: self._compute)
+    variable_dtype = property(lambda self: self._variable)
+    quantization_mode = property(lambda self: None)
+
+    def get_config(self) -> dict:
+        return {"name": self._name}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "DTypePolicy":
+        return cls(config["name"])
+
+    def __eq__(self, other):
+        return isinstance(other, DTypePolicy) and self._name == other._name
+
+    def __hash__(self):
+        return hash(self._name)
+
+    def __repr__(self):
+        return f'<DTypePolicy "{self._name}">'
+
+
+FloatDTypePolicy = DTypePolicy
+
+
+def dtype_policy() -> DTypePolicy:
+    """Returns the policy that new layers use when none is given."""
+    return _global_policy or DTypePolicy()
+
+
+def set_dtype_policy(policy: str | DTypePolicy | None) -> None:
+    """Sets the policy that new layers use when none is given; None means `floatx()`."""
+    global _global_policy
+    _global_policy = None if policy is None else get(policy)
+
+
+def get(identifier) -> DTypePolicy:
+    """Returns the policy named by a string, a dtype, a config dict or None (the global one)."""
+    if identifier is None:
+        return dtype_policy()
+    if isinstance(identifier, DTypePolicy):
+        return identifier
+    if isinstance(identifier, dict):
+        return deserialize(identifier)
+    if isinstance(identifier, str):
+        return DTypePolicy(identifier)
+    try:
+        import numpy as np
+
+        return DTypePolicy(np.dtype(identifier).name)
+    except TypeError:
+        raise ValueError(
+            "narae.dtype_policies.get: expected a dtype, a policy or a config. "
+            f"Received: {identifier!r}"
+        ) from None
+
+
+def serialize(policy: DTypePolicy) -> dict:
+    """Returns the config of a policy as it stands in a saved model."""
+    return {
+        "module": "keras",
+        "class_name": "DTypePolicy",
+        "config": policy.get_config(),
+        "registered_name": None,
+    }
+
+
+def deserialize(config: dict) -> DTypePolicy:
+    """Returns the policy of a saved config."""
+    if config.get("class_name", "DTypePolicy") not in ("DTypePolicy", "FloatDTypePolicy"):
+        raise ValueError(
+            "narae.dtype_policies.deserialize: expected a DTypePolicy; quantized policies are not "
+            f"supported. Received: {config}"
+        )
+    return DTypePolicy(config.get("config", config)["name"])
