@@ -172,7 +172,7 @@ class _CallInfo:
         return {name: value for name, value in pairs if _is_tensors(value)}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _call_info(function, bound: bool) -> _CallInfo:
     return _CallInfo(function, bound)
 
