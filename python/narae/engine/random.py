@@ -16,6 +16,11 @@ from narae.engine.variable import Variable
 _global = np.random.Generator(np.random.Philox())
 
 
+def _is_seed(seed) -> bool:
+    is_int = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
+    return is_int and 0 <= seed < 2**32
+
+
 def set_random_seed(seed: int) -> None:
     """Fixes initializers, shuffling, dropout and augmentation, and Python's and NumPy's generators.
 
@@ -24,7 +29,7 @@ def set_random_seed(seed: int) -> None:
 
     >>> narae.utils.set_random_seed(42)
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+    if not _is_seed(seed):
         raise ValueError(
             f"narae.utils.set_random_seed: expected an integer in [0, 2**32). Received: {seed!r}"
         )
@@ -62,7 +67,7 @@ class SeedGenerator:
     def __init__(self, seed: int | None = None, name: str | None = None, **_):
         if seed is None:
             seed = draw_seed()
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+        if not _is_seed(seed):
             raise ValueError(
                 "narae.random.SeedGenerator: expected seed to be None or an integer in [0, 2**32). "
                 f"Received: seed={seed!r}"
@@ -102,13 +107,14 @@ def default_generator() -> SeedGenerator:
 
 
 def next_key(seed=None) -> Tensor:
-    """Returns a key: of a SeedGenerator, of an int (always the same), or of the default generator."""
+    """Returns a key: the next of a SeedGenerator (None: the default one), or that of an int."""
     if isinstance(seed, SeedGenerator):
         return seed.next()
     if seed is None:
         return default_generator().next()
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+    if not _is_seed(seed):
         raise ValueError(
-            f"narae.random: expected seed to be an int, a SeedGenerator or None. Received: {seed!r}"
+            "narae.random: expected seed to be an integer in [0, 2**32), a SeedGenerator or None. "
+            f"Received: {seed!r}"
         )
     return Tensor(np.array([int(seed), 0], "int64"))

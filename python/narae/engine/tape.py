@@ -160,7 +160,9 @@ class GradientTape:
                 raise TypeError(
                     f"narae.GradientTape.gradient: expected Tensors as target. Received: {y!r}"
                 )
-        starts = flatten(output_gradients) if output_gradients is not None else [None] * len(targets)
+        starts = (
+            flatten(output_gradients) if output_gradients is not None else [None] * len(targets)
+        )
         inside = self in _tapes and not self.persistent
         if inside:  # called within its own block: the backward pass is not recorded on this tape
             self.__exit__()

@@ -27,7 +27,19 @@ _NAMES = {
     "and": "logical_and", "or": "logical_or", "xor": "logical_xor",
 }  # fmt: skip
 _UNARY = {"neg": "negative", "abs": "abs", "invert": "logical_not"}
-_REFLECTED = ("add", "sub", "mul", "truediv", "mod", "floordiv", "pow", "matmul", "and", "or", "xor")
+_REFLECTED = (
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "mod",
+    "floordiv",
+    "pow",
+    "matmul",
+    "and",
+    "or",
+    "xor",
+)
 _functions: dict = {}  # the ops that the engine itself needs: add, cast, ones_like ...
 
 

@@ -99,13 +99,14 @@ class Variable(Tensor):
         return self.assign(self - convert_to_tensor(value, self.dtype))
 
     def move_to(self, array: np.ndarray) -> None:
-        """Continues in other memory (a slice of an optimizer's flat buffer), with the same values."""
+        """Continues in other memory (a slice of a flat buffer), with the same values."""
         np.copyto(array, self.array)
         self.array = array
         recording.invalidate()
 
     def __repr__(self):
-        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}, value={self.array}>"
+        about = f"path={self.path}, shape={self.shape}, dtype={self.dtype}"
+        return f"<Variable {about}, value={self.array}>"
 
     def __deepcopy__(self, memo):
         copy = Variable(self.array, trainable=self._trainable, name=self.name)
