@@ -4,8 +4,23 @@ import math
 
 import numpy as np
 import pytest
-from helpers import randn
-from reference import conv, elementwise, finite_difference, gemm, norm, pool, reduce, softmax
+from helpers import assert_close, randn
+from reference import (
+    attention,
+    conv,
+    elementwise,
+    finite_difference,
+    gemm,
+    index,
+    norm,
+    optimizer,
+    pool,
+    random,
+    recurrent,
+    reduce,
+    shape,
+    softmax,
+)
 
 
 def arrays(args):
@@ -93,6 +108,65 @@ BACKWARD = [
     (pool.global_max_pool, [(2, 5, 3)], {}),
     (pool.global_max_pool, [(2, 3, 4, 3)], {"keepdims": True}),
     (pool.global_average_pool, [(2, 3, 4, 3)], {}),
+]
+
+QKV = [(2, 3, 4, 2), (2, 5, 2, 2), (2, 5, 2, 3)]  # T = 3, S = 5, four heads on two
+BACKWARD += [
+    # attention
+    (attention.dot_product_attention, [(2, 3, 1, 4), (2, 5, 1, 4), (2, 5, 1, 2), None], {}),
+    (attention.dot_product_attention, [*QKV, None], {"causal": True, "scale": 0.3}),
+    (attention.dot_product_attention, [*QKV, (4, 1, 5)], {"mask": bools((2, 1, 3, 5)) < 0.5}),
+    (attention.dot_product_attention, [*QKV, (2, 1, 3, 5)], {"causal": True}),
+    (
+        attention.dot_product_attention,
+        [(1, 5, 2, 3), (1, 2, 2, 3), (1, 2, 2, 3), None],
+        {"causal": True, "keep": bools((1, 2, 5, 2)) < 0.7, "rate": 0.3},
+    ),
+    # index
+    (index.take, [(5, 3), np.array([[4, 0], [4, 4]])], {}),
+    (index.take, [(2, 5, 3), np.array([1, 1, 0])], {"axis": 1}),
+    (index.take_along_axis, [(3, 4), np.array([[0, 0], [3, 1], [2, 2]])], {"axis": 1}),
+    (index.gather, [(3, 4, 2), np.array([[0, 1], [2, 3], [0, 1]])], {}),
+    (index.scatter, [np.array([[0, 1], [2, 3], [0, 1]]), (3, 2)], {"shape": (3, 4, 2)}),
+    (index.scatter_update, [(4, 3), np.array([[3], [1]]), (2, 3)], {}),
+    (index.slice_update, [(4, 5), (2, 3)], {"start": (1, 2)}),
+    (index.segment_sum, [(5, 2), np.array([0, 3, 3, 1, 0])], {"count": 4}),
+    (index.top_k, [(3, 5)], {"k": 2}),
+    (index.sort, [(3, 5)], {}),
+    (index.sort, [(3, 5)], {"axis": 0}),
+    # shape
+    (shape.rearrange, [(2, 3, 4)], {"f": lambda x: x.transpose(2, 0, 1)[::-1, :, 1:]}),
+    (shape.rearrange, [(3, 4)], {"f": lambda x: np.pad(x, ((1, 2), (0, 1)))}),
+    (shape.rearrange, [(3, 4)], {"f": lambda x: np.pad(x, ((2, 1), (0, 3)), "reflect")}),
+    (shape.rearrange, [(3, 4)], {"f": lambda x: np.repeat(np.tril(x), 3, 1)}),
+    (shape.concatenate, [(2, 3), (2, 1), (2, 2)], {"axis": 1}),
+    (shape.stack, [(2, 3), (2, 3)], {"axis": -1}),
+    (shape.split, [(2, 6)], {"sections": 3, "axis": 1}),
+    (shape.split, [(5, 2)], {"sections": [1, 4]}),
+]
+
+# recurrent: batch 2, 3 steps, 4 features, 3 units
+MASK = np.array([[True, False, True], [False, True, False]])
+HARD = {"activation": "softsign", "recurrent_activation": "silu"}
+LSTM = [(2, 3, 4), (4, 12), (3, 12), (12,), (2, 3), (2, 3)]
+GRU = [(2, 3, 4), (4, 9), (3, 9), (2, 9), (2, 3)]
+GRU_BEFORE = [(2, 3, 4), (4, 9), (3, 9), (9,), (2, 3)]
+BACKWARD += [
+    (recurrent.simple_rnn_cell, [(2, 4), (2, 3), (4, 3), (3, 3), (3,)], {}),
+    (recurrent.simple_rnn, [(2, 3, 4), (4, 3), (3, 3), (3,), (2, 3)], {}),
+    (recurrent.simple_rnn, [(2, 3, 4), (4, 3), (3, 3), None, None], {"mask": MASK}),
+    (recurrent.simple_rnn, [(1, 5, 1), (1, 2), (2, 2), (2,), (1, 2)], {"activation": "silu"}),
+    (recurrent.lstm_cell, [(2, 4), (2, 3), (2, 3), (4, 12), (3, 12), (12,)], {}),
+    (recurrent.lstm, LSTM, {}),
+    (recurrent.lstm, LSTM, {"mask": MASK, **HARD}),
+    (recurrent.lstm, [*LSTM[:3], None, None, None], {"mask": MASK}),
+    (recurrent.gru_cell, [(2, 4), (2, 3), (4, 9), (3, 9), (2, 9)], {}),
+    (recurrent.gru, GRU, {}),
+    (recurrent.gru, GRU, {"mask": MASK, **HARD}),
+    (recurrent.gru, [*GRU[:3], None, None], {}),
+    (recurrent.gru, GRU_BEFORE, {"reset_after": False}),
+    (recurrent.gru, GRU_BEFORE, {"reset_after": False, "mask": MASK, **HARD}),
+    (recurrent.gru, [*GRU[:3], None, (2, 3)], {"reset_after": False}),
 ]
 
 AXES = [{"axis": None}, {"axis": 1}, {"axis": (0, -1), "keepdims": True}]
@@ -312,3 +386,182 @@ def test_references_compute_in_float64(name):
     x = randn((3, 5), name)
     assert softmax.softmax(x).dtype == np.float64
     agree(softmax.softmax(x), softmax.softmax(x.astype("float64")))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("groups", [4, 2, 1])
+def test_attention_by_loops(causal, groups):
+    q, k, v = arrays([(2, 5, 4, 3), (2, 4, groups, 3), (2, 4, groups, 2)])
+    bias, mask = randn((2, 4, 5, 4), "float64"), bools((2, 4, 5, 4)) < 0.7
+    y = attention.dot_product_attention(q, k, v, bias, mask, 0.7, causal)
+    for n, t, h in np.ndindex(2, 5, 4):
+        g = h * groups // 4
+        total, expected = 0, np.zeros(2)
+        for s in range(4):
+            if mask[n, h, t, s] and (s <= t or not causal):
+                p = math.exp(0.7 * sum(q[n, t, h] * k[n, s, g]) + bias[n, h, t, s])
+                total, expected = total + p, expected + p * v[n, s, g]
+        agree(y[n, t, h], expected / total if total else expected)
+
+
+def test_attention_identities():
+    q, k, v = arrays([(2, 5, 4, 3), (2, 6, 4, 3), (2, 6, 4, 3)])
+    agree(attention.dot_product_attention(0 * q, k, v)[:, 0], v.mean(1))
+    agree(attention.dot_product_attention(q, k, v, causal=True)[:, 0], v[:, 0])
+    padded = np.array([True, True, True, False, False, False])
+    cut = attention.dot_product_attention(q, k[:, :3], v[:, :3])
+    agree(attention.dot_product_attention(q, k, v, mask=padded), cut)
+    nothing = attention.dot_product_attention(q, k, v, mask=np.zeros(6, bool))
+    assert not nothing.any()
+
+
+def sigmoid(a):
+    return 1 / (1 + math.exp(-a))
+
+
+def test_simple_rnn_by_loops():
+    x, w, u, b, h0 = arrays([(2, 3, 4), (4, 3), (3, 3), (3,), (2, 3)])
+    ys, h = recurrent.simple_rnn(x, w, u, b, h0, MASK)
+    for n in range(2):
+        state = h0[n]
+        for t in range(3):
+            a = [sum(x[n, t] * w[:, j]) + sum(state * u[:, j]) + b[j] for j in range(3)]
+            state = np.tanh(a) if MASK[n, t] else state
+            agree(ys[n, t], state)
+        agree(h[n], state)
+
+
+def test_lstm_by_loops():
+    x, w, u, b, h0, c0 = arrays(LSTM)
+    ys, h, c = recurrent.lstm(x, w, u, b, h0, c0, MASK)
+    for n in range(2):
+        state, carry = h0[n].copy(), c0[n].copy()
+        for t in range(3):
+            a = [sum(x[n, t] * w[:, j]) + sum(state * u[:, j]) + b[j] for j in range(12)]
+            for j in range(3):
+                i, f, g, o = a[j], a[3 + j], a[6 + j], a[9 + j]
+                if MASK[n, t]:
+                    carry[j] = sigmoid(f) * carry[j] + sigmoid(i) * math.tanh(g)
+                    state[j] = sigmoid(o) * math.tanh(carry[j])
+            agree(ys[n, t], state)
+        agree(h[n], state)
+        agree(c[n], carry)
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_gru_by_loops(reset_after):
+    x, w, u, b, h0 = arrays(GRU)
+    b[1] *= reset_after
+    ys, h = recurrent.gru(x, w, u, b if reset_after else b[0], h0, MASK, reset_after=reset_after)
+    for n in range(2):
+        state = h0[n]
+        for t in range(3):
+            a = [sum(x[n, t] * w[:, j]) + b[0][j] for j in range(9)]
+            z, r = (
+                np.array(
+                    [sigmoid(a[k + j] + sum(state * u[:, k + j]) + b[1][k + j]) for j in range(3)]
+                )
+                for k in (0, 3)
+            )
+            before = [sum(r * state * u[:, 6 + j]) for j in range(3)]
+            after = [r[j] * (sum(state * u[:, 6 + j]) + b[1][6 + j]) for j in range(3)]
+            g = np.tanh(np.add(a[6:], after if reset_after else before))
+            state = z * state + (1 - z) * g if MASK[n, t] else state
+            agree(ys[n, t], state)
+        agree(h[n], state)
+
+
+def test_index():
+    x = np.array([[3.0, 1, 3, 2], [0, 5, 5, 5]])
+    values, indices = index.top_k(x, 3)
+    assert values.tolist() == [[3, 3, 2], [5, 5, 5]] and indices.tolist() == [[0, 2, 3], [1, 2, 3]]
+    assert index.one_hot(np.array([1, -1]), 3).tolist() == [[0, 1, 0], [0, 0, 0]]
+    assert index.multi_hot(np.array([[0, 2], [1, 1]]), 3).tolist() == [[1, 0, 1], [0, 1, 0]]
+    y = index.scatter(np.array([[1], [1], [3]]), np.array([1.0, 2, 4]), (5,))
+    assert y.tolist() == [0, 3, 0, 4, 0]
+    y = index.segment_sum(np.array([[1.0], [2], [4]]), np.array([2, 0, 2]), 3)
+    assert y.tolist() == [[2], [0], [5]]
+
+
+# Updates worked out by hand for one weight.
+w, dw, zero, half = (np.array([v]) for v in (2.0, -3.0, 0.0, 0.5))
+UPDATES = [
+    (optimizer.sgd, [w, dw, zero], {"lr": 0.1}, [2.3, 0.3]),
+    (optimizer.sgd, [w, dw, half], {"lr": 0.1, "momentum": 0.8}, [2.7, 0.7]),
+    (optimizer.sgd, [w, dw, half], {"lr": 0.1, "momentum": 0.8, "nesterov": True}, [2.86, 0.7]),
+    (optimizer.adam, [w, dw, zero, zero, 1], {"lr": 0.1, "epsilon": 0}, [2.1, -0.3, 0.009]),
+    (optimizer.adamw, [w, dw, zero, zero, 1], {"lr": 0.1, "epsilon": 0}, [2.0992, -0.3, 0.009]),
+    (optimizer.lion, [w, dw, half], {"lr": 0.1}, [1.9, 0.465]),
+    (optimizer.adagrad, [w, dw, np.array([7.0])], {"lr": 0.1, "epsilon": 0}, [2.075, 16]),
+    (optimizer.adamax, [w, dw, zero, zero, 1], {"lr": 0.1, "epsilon": 0}, [2.1, -0.3, 3]),
+    (optimizer.clip_by_value, [dw, 2.0], {}, [-2]),
+    (optimizer.clip_by_norm, [np.array([3.0, -4]), 2.5], {}, [1.5, -2]),
+    (optimizer.clip_by_norm, [np.array([3.0, -4]), 6.0], {}, [3, -4]),
+]
+
+
+@pytest.mark.parametrize(("f", "args", "params", "expected"), UPDATES, ids=names(UPDATES))
+def test_optimizer(f, args, params, expected):
+    np.testing.assert_allclose(np.ravel(f(*args, **params)), expected, rtol=1e-12)
+
+
+def test_clip_by_global_norm():
+    a, b = optimizer.clip_by_global_norm([np.array([3.0]), np.array([-4.0])], 2.5)
+    assert (a, b) == (1.5, -2)
+    assert optimizer.clip_by_global_norm([np.zeros(2)], 1.0)[0].tolist() == [0, 0]
+    assert np.isnan(optimizer.clip_by_global_norm([np.array([np.inf, 0.0])], 1.0)[0]).all()
+
+
+PHILOX = [  # counter, key, words: the known answers published with Random123
+    ("00000000 00000000 00000000 00000000", "00000000 00000000"),
+    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff"),
+    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0"),
+]
+WORDS = ["6627e8d5 e169c58d bc57ac4c 9b00dbd8", "408f276d 41c83b0e a20bc7c6 6d5451fd"]
+WORDS += ["d16cfe09 94fdcceb 5001e420 24126ea1"]
+
+
+def test_philox():
+    counters, keys, words = (
+        np.array([[int(word, 16) for word in line.split()] for line in lines], np.uint32)
+        for lines in (*zip(*PHILOX), WORDS)
+    )
+    assert random.philox4x32(counters, keys).tolist() == words.tolist()
+    assert random.philox4x32(counters[2], keys[2]).tolist() == words[2].tolist()
+
+
+def test_bits():
+    words = random.bits(2**40 + 5, 2**33 + 7, 10)
+    block = random.philox4x32([1, 0, 7, 2], [5, 2**8])
+    assert words[4:8].tolist() == block.tolist()
+    assert random.bits(2**40 + 5, 2**33 + 7, 3).tolist() == words[:3].tolist()
+    assert random.bits(2**40 + 5, 2**33 + 8, 10).tolist() != words.tolist()
+
+
+def test_uniform_and_normal():
+    assert random.uniform([0, 255, 256, 2**32 - 1]).tolist() == [0, 0, 2**-24, 1 - 2**-24]
+    words = random.bits(0, 0, 100_000)
+    u, z = random.uniform(words), random.normal(words)
+    assert np.isfinite(random.normal([2**32 - 1, 0, 0, 0])).all()
+    assert abs(u.mean(dtype=np.float64) - 0.5) < 0.005 and abs(u.var() - 1 / 12) < 0.001
+    assert abs(z.mean()) < 0.015 and abs(z.var() - 1) < 0.02 and abs((z**4).mean() - 3) < 0.1
+    assert abs(np.corrcoef(z[::2], z[1::2])[0, 1]) < 0.02
+
+
+# helpers.assert_close
+
+
+def test_assert_close_accepts_rounding_and_no_more():
+    y = randn((3, 4), "float64")
+    assert_close(y.astype("float32"), y)
+    assert_close(np.float32([np.nan, np.inf, 1e-42]), np.array([np.nan, np.inf, 0.0]))
+    assert_close((y.astype("float32"), None), (y, None), kind="gemm", scale=(np.abs(y), None))
+    assert_close(np.arange(3), [0, 1, 2], kind="exact")
+    with pytest.raises(AssertionError, match=r"1 of 12 values differ .* Worst at \(1, 2\)"):
+        assert_close(np.where(y == y[1, 2], 1.00001 * y, y).astype("float32"), y)
+    with pytest.raises(AssertionError, match="1 of 2 values"):
+        assert_close(np.float32([np.nan, 1]), np.array([1.0, 1.0]))
+    with pytest.raises(AssertionError, match="shape"):
+        assert_close(y.astype("float32"), y[:2])
+    with pytest.raises(ValueError, match="expected scale"):
+        assert_close(y, y, kind="gemm")

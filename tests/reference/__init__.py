@@ -14,9 +14,24 @@ import inspect
 
 import numpy as np
 
-from . import conv, elementwise, gemm, norm, pool, reduce, softmax
+from . import (
+    attention,
+    conv,
+    elementwise,
+    gemm,
+    index,
+    norm,
+    optimizer,
+    pool,
+    random,
+    recurrent,
+    reduce,
+    shape,
+    softmax,
+)
 
-FAMILIES = (conv, elementwise, gemm, norm, pool, reduce, softmax)
+FAMILIES = (attention, conv, elementwise, gemm, index, norm, optimizer, pool, random, recurrent)
+FAMILIES += (reduce, shape, softmax)
 
 
 def _double(x):

@@ -30,7 +30,7 @@ def gradient(f, x, dy, step=1e-5):
     return dx
 
 
-def check(f, *args, tolerance=1e-7, **params):
+def check(f, /, *args, tolerance=1e-7, **params):
     """Asserts that f_backward agrees with central differences in every float array of args."""
     rng = np.random.default_rng(0)
     y = f(*args, **params)
