@@ -1,0 +1,55 @@
+#include "kernels/peak.h"
+
+#include "core/isa.h"
+#include "core/parallel.h"
+#include "core/vec.h"
+
+namespace narae {
+namespace NARAE_ISA {
+namespace {
+
+// Enough independent sums to hide the latency of a multiply-add (4 cycles, 2 a cycle) within 16
+// registers.
+constexpr int kSums = 12;
+
+template <class T>
+std::int64_t operations(std::int64_t rounds) {
+  return rounds * kSums * kLanes<T> * 2;
+}
+
+template <class T>
+void multiply_add(std::int64_t rounds, T* sink) {
+  Vec<T> sums[kSums] = {};
+  Vec<T> factor = broadcast(*sink), term = factor;
+  for (std::int64_t r = 0; r < rounds; ++r) {
+    NARAE_UNROLL
+    for (int i = 0; i < kSums; ++i) sums[i] = sums[i] * factor + term;
+  }
+  Vec<T> total = {};
+  for (int i = 0; i < kSums; ++i) total += sums[i];
+  *sink = sum<T>(total);
+}
+
+template <class T>
+void copy(const T* x, T* y, std::int64_t n) {
+  parallel_ranges(n, std::int64_t{1} << 16, [&](std::int64_t begin, std::int64_t end) {
+    std::memcpy(y + begin, x + begin, static_cast<std::size_t>(end - begin) * sizeof(T));
+  });
+}
+
+template <class T>
+constexpr Peak<T> kTable = {operations<T>, multiply_add<T>, copy<T>};
+
+}  // namespace
+}  // namespace NARAE_ISA
+
+template <>
+const Peak<float>& implementation<Peak<float>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<float>;
+}
+template <>
+const Peak<double>& implementation<Peak<double>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<double>;
+}
+
+}  // namespace narae
