@@ -1,0 +1,5 @@
+"""`python -m narae` is the command `narae`."""
+
+from narae.cli import main
+
+raise SystemExit(main())
