@@ -1,4 +1,4 @@
-"""GradientTape, grad, value_and_grad, custom_gradient: semantics, not the gradients of single ops."""
+"""GradientTape, grad, value_and_grad, custom_gradient: semantics, not single ops."""
 
 import numpy as np
 import pytest
