@@ -37,7 +37,7 @@ FAMILIES += (reduce, shape, softmax)
 def _double(x):
     if isinstance(x, (tuple, list)):
         return type(x)(_double(item) for item in x)
-    if isinstance(x, (np.ndarray, np.generic)) and (x.dtype.kind == "f" or x.dtype == "bfloat16"):
+    if isinstance(x, (np.ndarray, np.generic)) and (x.dtype.kind == "f" or x.dtype.name == "bfloat16"):
         return x.astype(np.float64)
     return x
 
