@@ -37,9 +37,9 @@ FAMILIES += (reduce, shape, softmax)
 def _double(x):
     if isinstance(x, (tuple, list)):
         return type(x)(_double(item) for item in x)
-    if isinstance(x, (np.ndarray, np.generic)) and (x.dtype.kind == "f" or x.dtype.name == "bfloat16"):
-        return x.astype(np.float64)
-    return x
+    if not isinstance(x, (np.ndarray, np.generic)):
+        return x
+    return x.astype(np.float64) if x.dtype.kind == "f" or x.dtype.name == "bfloat16" else x
 
 
 def _in_float64(f):
