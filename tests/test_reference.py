@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from helpers import assert_close, randn
 from reference import (
     attention,

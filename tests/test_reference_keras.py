@@ -7,6 +7,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import numpy as np
 import pytest
+
 from helpers import randn
 from reference import attention, conv, elementwise, norm, optimizer, pool, recurrent, softmax
 
