@@ -22,6 +22,9 @@ class Callback:
     ...         print(epoch, logs["loss"])
     """
 
+    # Whether the hooks of batches take `logs` as it comes, also as a function that makes them.
+    _lazy_logs = False
+
     def __init__(self):
         self.params: dict[str, Any] = {}
         self._model: Any = None
@@ -89,10 +92,6 @@ class Callback:
     def on_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """An older name of `on_train_batch_end`."""
 
-    def _wants_batch(self) -> bool:
-        """Whether the hook of the batch that just ended has anything to do; asked every batch."""
-        return True
-
 
 class History(Callback):
     """Keeps the logs of every epoch; `fit` returns it.
@@ -139,9 +138,9 @@ def _overrides(callback: Any, hook: str) -> bool:
 class CallbackList:
     """Calls the hooks of several callbacks in order: the user's, `History`, `ProgbarLogger`.
 
-    The logs of a batch may be given as a function that makes them: it is called at most once, and
-    only when a callback reads the logs of that very batch. `batch_hooks(mode)` and
-    `needs_batch_logs` tell a trainer what it may leave out.
+    The logs of a batch may be given as a function that makes them: it is called only when a
+    callback reads the logs of that very batch. `batch_hooks(mode)` and `needs_batch_logs` tell a
+    trainer what it may leave out.
 
     Args:
         callbacks: a callback, or nested lists of callbacks.
@@ -181,7 +180,11 @@ class CallbackList:
 
     def _find_hooks(self) -> None:
         self._hooks = {
-            hook: [(c, getattr(c, hook)) for c in self.callbacks if _overrides(c, hook)]
+            hook: [
+                (getattr(c, "_lazy_logs", False), getattr(c, hook))
+                for c in self.callbacks
+                if _overrides(c, hook)
+            ]
             for hook in _BATCH_HOOKS
         }
 
@@ -211,16 +214,11 @@ class CallbackList:
     @property
     def needs_batch_logs(self) -> bool:
         """Whether some callback reads the logs of every training batch (a bar does not)."""
-        return any(
-            not isinstance(c, Callback) or type(c)._wants_batch is Callback._wants_batch
-            for c, _ in self._hooks["on_train_batch_end"]
-        )
+        return any(not lazy for lazy, _ in self._hooks["on_train_batch_end"])
 
     def _call_batch(self, hook: str, batch: int, logs: Logs | Callable[[], Logs] | None) -> None:
-        for callback, function in self._hooks[hook]:
-            if isinstance(callback, Callback) and not callback._wants_batch():
-                continue
-            if callable(logs):
+        for lazy, function in self._hooks[hook]:
+            if not lazy and callable(logs):
                 logs = logs()
             function(batch, logs)
 

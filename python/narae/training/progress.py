@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from narae.training.callback import Callback, Logs
@@ -197,6 +197,8 @@ class ProgbarLogger(Callback):
     Logs of a batch are read only when a drawing is due.
     """
 
+    _lazy_logs = True
+
     def __init__(self):
         super().__init__()
         self._bar: Progbar | None = None
@@ -248,18 +250,16 @@ class ProgbarLogger(Callback):
     def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         self._step(batch, None)
 
-    def _wants_batch(self) -> bool:
-        return self._bar is not None and self._bar.due()
-
     def _open(self) -> None:
         self._seen = 0
         self._bar = Progbar(self.params.get("steps"), verbose=self._verbose)
 
-    def _step(self, batch: int, logs: Logs | None) -> None:
+    def _step(self, batch: int, logs: Logs | Callable[[], Logs] | None) -> None:
         self._seen = batch + 1
-        if self._bar is not None:
-            self._bar.stateful_metrics.update(logs or ())  # logs are running averages already
-            self._bar.update(self._seen, (logs or {}).items(), finalize=False)
+        if self._bar is not None and self._bar.due():
+            logs = (logs() if callable(logs) else logs) or {}
+            self._bar.stateful_metrics.update(logs)  # they are running averages already
+            self._bar.update(self._seen, logs.items(), finalize=False)
 
     def _close(self, logs: Logs | None) -> None:
         if self._bar is None:
