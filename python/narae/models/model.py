@@ -1,0 +1,228 @@
+"""The base class of all models: a layer that can be trained, inspected and saved."""
+
+import inspect
+import json
+import warnings
+
+from ..engine import tree
+from ..engine.operation import infer_output_spec
+from ..engine.tensor import KerasTensor
+from ..layers.layer import Layer, _default, is_default
+from ..training.trainer import Trainer
+
+
+def _is_functional_call(args: tuple, kwargs: dict) -> bool:
+    """Returns whether these are the arguments (inputs, outputs) of a functional model."""
+    return (
+        len(args) >= 2
+        or (len(args) == 1 and "outputs" in kwargs)
+        or ("inputs" in kwargs and "outputs" in kwargs)
+    )
+
+
+def _with_functional_base(cls):
+    """Puts `Functional` in the place of `Model` among the bases of a user's class."""
+    from .functional import Functional
+
+    if cls is Model:
+        return Functional
+    if not issubclass(cls, Model) or issubclass(cls, Functional):
+        return cls
+    cls.__bases__ = tuple(_with_functional_base(base) for base in cls.__bases__)
+    return cls
+
+
+class Model(Trainer, Layer):
+    """Layers joined into something that can be trained.
+
+    There are three ways to make one: `Model(inputs, outputs)` from symbolic tensors, a subclass
+    with a `call` method, and `Sequential`.
+
+    Args:
+        inputs: a `KerasTensor`, or a list, tuple or dict of them.
+        outputs: likewise.
+        name: name of the model.
+
+    >>> x = Input((3,))
+    >>> model = Model(x, layers.Dense(2)(x))
+    >>> model(narae.ops.ones((4, 3))).shape
+    (4, 2)
+    """
+
+    def __new__(cls, *args, **kwargs):
+        if cls is Model and _is_functional_call(args, kwargs):
+            from .functional import Functional
+
+            cls = Functional
+        return super().__new__(cls, *args, **kwargs)
+
+    def __init__(self, *args, **kwargs):
+        if _is_functional_call(args, kwargs):
+            from .functional import Functional
+
+            _with_functional_base(type(self))
+            Functional.__init__(self, *args, **kwargs)
+            return
+        if args:
+            raise TypeError(
+                f"{type(self).__name__}: expected keyword arguments, or (inputs, outputs). "
+                f"Received: {len(args)} positional argument(s)"
+            )
+        Layer.__init__(self, **kwargs)
+        Trainer.__init__(self)
+
+    def call(self, *args, **kwargs):
+        raise NotImplementedError(
+            f"{self._who()}: expected the class to implement call(self, inputs)."
+        )
+
+    @_default
+    def build(self, input_shape):
+        """Makes the weights by running `call` on zeros of `input_shape`."""
+        if not _is_overridden_call(self) or input_shape is None:
+            self.built = True
+            return
+        inputs = tree.map_shape_structure(
+            lambda s: KerasTensor(s, self.compute_dtype), input_shape
+        )
+        with self._reopened_scope():
+            infer_output_spec(
+                self.call, (inputs,), {}, who=self._who(), variables=self.variables
+            )
+        self._build_shapes = {"input_shape": input_shape}
+        self.built = True
+
+    def _maybe_build(self, args, kwargs):
+        # A subclass without build() makes its weights while call() runs.
+        if not self.built and is_default(self.build):
+            shapes = self._shapes(args, kwargs)
+            self._path = self._path or self.name
+            if self._build_shapes is None and shapes:
+                self._build_shapes = {
+                    key: tree.map_shape_structure(lambda s: (None, *s[1:]), shape)
+                    for key, shape in shapes.items()
+                }
+            return
+        super()._maybe_build(args, kwargs)
+
+    def build_from_config(self, config: dict) -> None:
+        """Makes the weights from the dict that `get_build_config` gave."""
+        try:
+            super().build_from_config(config)
+        except Exception as error:
+            warnings.warn(
+                f"{self._who()}: the weights could not be made from the build config "
+                f"({error}). Implement build_from_config(), or call the model on data.",
+                stacklevel=2,
+            )
+
+    @property
+    def layers(self) -> list:
+        """The model's layers, without those inside them."""
+        return self._flatten_layers(include_self=False, recursive=False)
+
+    @layers.setter
+    def layers(self, _):
+        raise AttributeError("Model.layers is reserved: use another name for the attribute.")
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """Returns the layer of the given name, or at the given position of `layers`."""
+        if (name is None) == (index is None):
+            raise ValueError(
+                f"{self._who()}.get_layer: expected either name or index. "
+                f"Received: name={name!r}, index={index}"
+            )
+        layers = self.layers
+        if index is not None:
+            if not -len(layers) <= index < len(layers):
+                raise ValueError(
+                    f"{self._who()}.get_layer: expected an index below {len(layers)}. "
+                    f"Received: index={index}"
+                )
+            return layers[index]
+        for layer in layers:
+            if layer.name == name:
+                return layer
+        raise ValueError(
+            f"{self._who()}.get_layer: expected one of {[layer.name for layer in layers]}. "
+            f"Received: name={name!r}"
+        )
+
+    def summary(
+        self,
+        line_length=None,
+        positions=None,
+        print_fn=None,
+        expand_nested=False,
+        show_trainable=False,
+        layer_range=None,
+    ) -> None:
+        """Prints the table of the layers with their output shapes and numbers of weights."""
+        from ..utils.summary import print_summary
+
+        print_summary(
+            self,
+            line_length=line_length,
+            positions=positions,
+            print_fn=print_fn,
+            expand_nested=expand_nested,
+            show_trainable=show_trainable,
+            layer_range=layer_range,
+        )
+
+    # Files
+
+    def save(self, filepath, overwrite: bool = True, zipped: bool | None = None, **kwargs) -> None:
+        """Saves architecture, weights and optimizer state as a `.keras` file."""
+        from ..saving import save_model
+
+        save_model(self, filepath, overwrite=overwrite, zipped=zipped, **kwargs)
+
+    def save_weights(self, filepath, overwrite: bool = True, max_shard_size=None) -> None:
+        """Saves the weights as a `.weights.h5` file."""
+        from ..saving import save_weights
+
+        save_weights(self, filepath, overwrite=overwrite, max_shard_size=max_shard_size)
+
+    def load_weights(self, filepath, skip_mismatch: bool = False, **kwargs) -> None:
+        """Loads the weights of a `.weights.h5` or `.keras` file into this model."""
+        from ..saving import load_weights
+
+        load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
+
+    def get_config(self) -> dict:
+        """Returns what `from_config` needs to make the model again."""
+        return Layer.get_config(self)
+
+    get_config._is_default = True
+
+    def to_json(self, **kwargs) -> str:
+        """Returns the architecture as a JSON string, for `model_from_json`."""
+        from ..saving.registry import serialize_keras_object
+
+        return json.dumps(serialize_keras_object(self), **kwargs)
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Model":
+        """Returns a model made from the dict that `get_config` gave."""
+        from .functional import Functional, functional_from_config
+
+        keys = ("name", "layers", "input_layers", "output_layers")
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        kinds = {p.kind for p in parameters}
+        open_signature = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} <= kinds
+        own_init = cls.__init__ not in (Model.__init__, Functional.__init__)
+        if all(key in config for key in keys) and (not own_init or open_signature):
+            return functional_from_config(cls, config, custom_objects)
+        return super().from_config(config)
+
+
+def _is_overridden_call(model) -> bool:
+    return type(model).call is not Model.call
+
+
+def model_from_json(json_string: str, custom_objects: dict | None = None) -> Model:
+    """Returns the model whose architecture `Model.to_json` gave; its weights are new."""
+    from ..saving.registry import deserialize_keras_object
+
+    return deserialize_keras_object(json.loads(json_string), custom_objects=custom_objects)
