@@ -205,18 +205,24 @@ def _auto_config(self) -> dict:
 
 
 class OpOperation(Operation):
-    """The graph operation of one function in `narae.ops`."""
+    """The graph operation of one function in `narae.ops`.
 
-    def __init__(self, function, name: str | None = None):
+    Args:
+        function: the op.
+        name: name in the graph.
+        static: arguments for every call, from a saved config.
+    """
+
+    def __init__(self, function, name: str | None = None, static: dict | None = None):
         super().__init__(name=name or auto_name(function.__name__))
         self.function = function
+        self.static = static or {}
 
     def call(self, *args, **kwargs):
-        return self.function(*args, **kwargs)
+        return self.function(*args, **self.static, **kwargs)
 
     def compute_output_spec(self, *args, **kwargs):
-        who = f"narae.ops.{self.function.__name__}"
-        return infer_output_spec(self.function, args, kwargs, who=who)
+        return infer_output_spec(self.call, args, kwargs, who=f"narae.ops.{self.function.__name__}")
 
 
 def op(function):

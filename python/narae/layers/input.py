@@ -92,9 +92,7 @@ def _shape(shape, who: str) -> tuple:
     shape = tuple(shape) if hasattr(shape, "__iter__") else (shape,)
     for size in shape:
         if size is not None and (not hasattr(size, "__index__") or size < 0):
-            raise ValueError(
-                f"{who}: expected a shape of sizes and Nones. Received: shape={shape}"
-            )
+            raise ValueError(f"{who}: expected a shape of sizes and Nones. Received: shape={shape}")
     return tuple(None if size is None else int(size) for size in shape)
 
 

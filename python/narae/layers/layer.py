@@ -202,8 +202,10 @@ def _shape_of(x):
 
 
 _PLAIN = (str, bytes, int, float, bool, type(None), type, np.ndarray, types.FunctionType)
+# Attributes that hold layers, variables or metrics which belong to the layer in other ways.
 _UNTRACKED = frozenset(
-    ["_inbound_nodes", "_init_arguments", "_losses", "_build_shapes", "_weights_added"]
+    "_inbound_nodes _init_arguments _losses _build_shapes _weights_added _functional "
+    "_loss_tracker _compile_arguments loss".split()
 )
 
 
@@ -703,7 +705,7 @@ class Layer(Operation):
         first = self._first(args, kwargs)
         if self.input_spec is not None:
             self._check_input(first)
-        state, info = _state, self._call_info
+        state = _state
         outer_entry, outer_training = state.entry, state.training
         if outer_entry is None:
             state.entry = self
@@ -740,9 +742,9 @@ class Layer(Operation):
             if len(tensors) > 1:
                 for name, value in tensors.items():
                     key = f"{name}_mask"
-                    if key in info.mask_names and tensors.get(key) is None:
-                        if kwargs.get(key) is None and key not in info.positional[: len(args)]:
-                            kwargs[key] = _mask_of(value)
+                    given = kwargs.get(key) is not None or key in info.positional[: len(args)]
+                    if key in info.mask_names and not given:
+                        kwargs[key] = _mask_of(value)
             single = len(tensors) == 1
         else:
             single = True

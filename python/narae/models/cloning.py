@@ -90,7 +90,9 @@ def _clone_sequential(model: Sequential, clone, input_tensors) -> Sequential:
 
 def _clone_functional(model: Functional, clone, call_function, input_tensors) -> Functional:
     if input_tensors is None:
-        new_inputs = [InputLayer.from_config(x.history[0].get_config()).output for x in model.inputs]
+        new_inputs = [
+            InputLayer.from_config(x.history[0].get_config()).output for x in model.inputs
+        ]
     else:
         new_inputs = tree.flatten(input_tensors)
         if len(new_inputs) != len(model.inputs):
@@ -115,4 +117,3 @@ def _clone_functional(model: Functional, clone, call_function, input_tensors) ->
     inputs = tree.pack_sequence_as(model._inputs_struct, new_inputs)
     outputs = tree.map_structure(lambda x: tensors[id(x)], model._outputs_struct)
     return Functional(inputs, outputs, name=model.name)
-

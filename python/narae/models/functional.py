@@ -207,9 +207,7 @@ class Functional(Model):
     def compute_output_spec(self, inputs, training=None, mask=None):
         flat = self._flat_inputs(inputs)
         if all(x is None or x.shape == ref.shape for x, ref in zip(flat, self._inputs)):
-            return tree.map_structure(
-                lambda x: KerasTensor(x.shape, x.dtype), self._outputs_struct
-            )
+            return tree.map_structure(lambda x: KerasTensor(x.shape, x.dtype), self._outputs_struct)
         tensors = {id(ref): x for ref, x in zip(self._inputs, flat)}
         for node in self._nodes:
             if node.is_input:
@@ -449,7 +447,11 @@ def _graph_config(model: Functional) -> dict:
         name, index, position = reference(x)
         if isinstance(x.history[0], Functional):
             index -= 1
-        config = {"shape": list(x.shape), "dtype": x.dtype, "keras_history": [name, index, position]}
+        config = {
+            "shape": list(x.shape),
+            "dtype": x.dtype,
+            "keras_history": [name, index, position],
+        }
         return {"class_name": "__keras_tensor__", "config": config}
 
     layers = []
@@ -501,7 +503,9 @@ def functional_from_config(cls, config: dict, custom_objects: dict | None = None
         waiting.extend((layer, call) for call in layer_config.get("inbound_nodes", ()))
     called = dict.fromkeys(layers, 0)
     names = {id(layer): name for name, layer in layers.items()}
-    offsets = {name: len(x._inbound_nodes) - isinstance(x, InputLayer) for name, x in layers.items()}
+    offsets = {
+        name: len(x._inbound_nodes) - isinstance(x, InputLayer) for name, x in layers.items()
+    }
 
     def tensor(name, index, position):
         if name not in layers:

@@ -82,13 +82,9 @@ class Model(Trainer, Layer):
         if not _is_overridden_call(self) or input_shape is None:
             self.built = True
             return
-        inputs = tree.map_shape_structure(
-            lambda s: KerasTensor(s, self.compute_dtype), input_shape
-        )
+        inputs = tree.map_shape_structure(lambda s: KerasTensor(s, self.compute_dtype), input_shape)
         with self._reopened_scope():
-            infer_output_spec(
-                self.call, (inputs,), {}, who=self._who(), variables=self.variables
-            )
+            infer_output_spec(self.call, (inputs,), {}, who=self._who(), variables=self.variables)
         self._build_shapes = {"input_shape": input_shape}
         self.built = True
 

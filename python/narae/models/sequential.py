@@ -92,9 +92,7 @@ class Sequential(Model):
             return
         input_shape = tuple(input_shape)
         if not self._stack:
-            raise ValueError(
-                f"{self._who()}.build: expected at least one layer; add() one first."
-            )
+            raise ValueError(f"{self._who()}.build: expected at least one layer; add() one first.")
         first = self._stack[0]
         if isinstance(first, InputLayer):
             if tuple(first.batch_shape) != input_shape:
