@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from narae import _core
 from narae.engine.random import set_random_seed
 

@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from narae.engine import config
 from narae.engine import random as engine_random
 from narae.engine.tensor import Tensor
