@@ -9,7 +9,7 @@ from narae import config, layers
 
 
 def noisy(k):
-    """Dropout, noise and batch normalization: state and random numbers that replays must advance."""
+    """Dropout, noise, batch normalization: state and random numbers that replays must advance."""
     x, y = zoo.images(96, 10, 10, 2)
     m = k.Sequential(
         [

@@ -115,7 +115,7 @@ def test_wide_and_deep(housing):
 
 @pytest.fixture(scope="module")
 def shakespeare():
-    """Windows of 64 characters and the character after each: (x, y) of ids, and how many there are."""
+    """Ids of windows of 64 characters, of the characters after each, and how many ids there are."""
     text = (pathlib.Path(os.environ["NARAE_DATA"]) / "tinyshakespeare.txt").read_text()
     letters = sorted(set(text))
     ids = np.array([letters.index(c) for c in text[:400_000]], "int32")
@@ -123,7 +123,7 @@ def shakespeare():
     return windows[:, :-1].copy(), windows[:, 1:].copy(), len(letters)
 
 
-# Entropy of single characters of this text is about 3.3 nats: below it, a model has learned context.
+# The entropy of single characters is about 3.3 nats: below it, a model has learned context.
 def test_lstm_learns_shakespeare(shakespeare):
     x, y, letters = shakespeare
     model = narae.Sequential(

@@ -1,7 +1,7 @@
-"""Twelve small models, written once for any library with Keras's names: `build(k)` takes narae or keras.
+"""Twelve small models, written once for any library with Keras's names: `build(k)`.
 
 Each comes with data that it can learn something from. Nothing in them is random once the weights
-
+are set, so that two libraries can be compared.
 """
 
 import numpy as np
