@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from narae import callbacks
 from narae.callbacks.monitor import MonitorCallback
 from narae.engine import random as engine_random

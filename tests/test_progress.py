@@ -5,6 +5,7 @@ import logging
 import sys
 
 import pytest
+
 from narae.training import progress
 from narae.training.callback import CallbackList
 from narae.training.progress import Progbar
