@@ -204,9 +204,11 @@ def _shape_of(x):
 _PLAIN = (str, bytes, int, float, bool, type(None), type, np.ndarray, types.FunctionType)
 # Attributes that hold layers, variables or metrics which belong to the layer in other ways.
 _UNTRACKED = frozenset(
-    "_inbound_nodes _init_arguments _losses _build_shapes _weights_added _functional "
-    "_loss_tracker _compile_arguments loss".split()
-)
+    [
+        "_inbound_nodes", "_init_arguments", "_losses", "_build_shapes", "_weights_added",
+        "_functional", "_loss_tracker", "_compile_arguments", "loss",
+    ]
+)  # fmt: skip
 
 
 def _leaf_objects(value):

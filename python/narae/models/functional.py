@@ -501,7 +501,6 @@ def functional_from_config(cls, config: dict, custom_objects: dict | None = None
         layer = deserialize_keras_object(layer_config, custom_objects=custom_objects)
         layers[layer_config.get("name", layer.name)] = layer
         waiting.extend((layer, call) for call in layer_config.get("inbound_nodes", ()))
-    called = dict.fromkeys(layers, 0)
     names = {id(layer): name for name, layer in layers.items()}
     offsets = {
         name: len(x._inbound_nodes) - isinstance(x, InputLayer) for name, x in layers.items()
@@ -530,7 +529,6 @@ def functional_from_config(cls, config: dict, custom_objects: dict | None = None
                 later.append((layer, call))
                 continue
             layer(*args, **kwargs)
-            called[names[id(layer)]] += 1
         if len(later) == len(waiting):
             stuck = sorted({names[id(layer)] for layer, _ in later})
             raise ValueError(

@@ -132,11 +132,8 @@ def serialize_keras_object(obj):
     if isinstance(obj, dict):
         return {key: serialize_keras_object(value) for key, value in obj.items()}
     if isinstance(obj, (list, tuple)):
-        return (
-            type(obj)(serialize_keras_object(x) for x in obj)
-            if type(obj) in (list, tuple)
-            else [serialize_keras_object(x) for x in obj]
-        )
+        items = [serialize_keras_object(x) for x in obj]
+        return tuple(items) if isinstance(obj, tuple) else items
     if isinstance(obj, bytes):
         return _special("__bytes__", value=obj.decode())
     if obj is Ellipsis:
@@ -375,23 +372,28 @@ _SPECIAL = {
 
 # Ops in functional graphs. Keras has a class per op: `Sum(axis, keepdims)` called on tensors.
 
+
+def _words(text: str) -> frozenset:
+    return frozenset(text.split())
+
+
 # Parameters that Keras passes in the call; all others belong to the op's config.
-_CALL_PARAMETERS = frozenset(
+_CALL_PARAMETERS = _words(
     "x x1 x2 x3 xs y a b v inputs condition key indices values start query value mask target "
-    "output kernel weights operands data updates sorted_sequence values1 values2".split()
+    "output kernel weights operands data updates sorted_sequence values1 values2"
 )
-_KERAS_NN_OPS = frozenset(
+_KERAS_NN_OPS = _words(
     "relu relu6 sigmoid softplus softsign silu log_sigmoid leaky_relu hard_sigmoid hard_silu elu "
     "selu gelu celu glu tanh_shrink hard_tanh hard_shrink threshold soft_shrink squareplus "
     "softmax log_softmax sparsemax max_pool average_pool conv depthwise_conv separable_conv "
     "conv_transpose one_hot multi_hot binary_crossentropy categorical_crossentropy "
     "sparse_categorical_crossentropy moments batch_normalization layer_normalization "
-    "rms_normalization normalize dot_product_attention".split()
+    "rms_normalization normalize dot_product_attention"
 )
-_KERAS_CORE_OPS = frozenset("cast shape slice slice_update scatter scatter_update unstack".split())
-_KERAS_MATH_OPS = frozenset(
+_KERAS_CORE_OPS = _words("cast shape slice slice_update scatter scatter_update unstack")
+_KERAS_MATH_OPS = _words(
     "segment_sum segment_max top_k in_top_k logsumexp erf erfinv rsqrt fft2 extract_sequences "
-    "norm logdet qr".split()
+    "norm logdet qr"
 )
 
 
