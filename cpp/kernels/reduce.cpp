@@ -1,0 +1,290 @@
+#include "kernels/reduce.h"
+
+#include "core/isa.h"
+#include "core/vecmath.h"
+#include "kernels/reduce_core.h"
+
+namespace narae {
+namespace NARAE_ISA {
+namespace {
+
+// Integers are summed and multiplied as unsigned: they wrap.
+template <class T>
+struct WrapOf {
+  using type = T;
+};
+template <>
+struct WrapOf<std::int32_t> {
+  using type = std::uint32_t;
+};
+template <>
+struct WrapOf<std::int64_t> {
+  using type = std::uint64_t;
+};
+template <class T>
+using Wrap = typename WrapOf<T>::type;
+
+// What is folded: f(x, p), and the x whose f is the identity.
+template <class T, class Op>
+struct Plain {
+  static T fill(T) { return Op::kIdentity; }
+  static Vec<T> map(Vec<T> x, Vec<T>) { return x; }
+};
+template <class T>
+struct SquaredDeviation {
+  static T fill(T p) { return p; }
+  static Vec<T> map(Vec<T> x, Vec<T> p) { return (x - p) * (x - p); }
+};
+template <class T>
+struct Exponential {
+  static T fill(T) { return lowest<T>(); }
+  static Vec<T> map(Vec<T> x, Vec<T> p) { return exp<T>(x - p); }
+};
+
+template <class T, class Op, class F>
+void fold_around(const T* x, const T* p, T* y, std::int64_t outer, std::int64_t R,
+                 std::int64_t inner, T* workspace) {
+  if (inner == 1) {
+    fold_rows<T, Op>(outer, R, y, workspace,
+                     [=](std::int64_t o, std::int64_t r, std::int64_t lanes) {
+                       const T p_o = p ? p[o] : T(0);
+                       return F::map(load_lanes(x + o * R + r, lanes, F::fill(p_o)), broadcast(p_o));
+                     });
+    return;
+  }
+  T* const out[1] = {y};
+  fold_columns<T, Op, 1>(
+      outer, R, inner, out, workspace,
+      [=](std::int64_t o, std::int64_t r, std::int64_t i, std::int64_t lanes) {
+        const Vec<T> p_o = p ? load_lanes(p + o * inner + i, lanes) : Vec<T>{};
+        return Many<T, 1>{{F::map(load_lanes(x + (o * R + r) * inner + i, lanes), p_o)}};
+      });
+}
+
+template <class T, template <class> class Op>
+void fold_all(const T* x, T* y, std::int64_t outer, std::int64_t R, std::int64_t inner,
+              T* workspace) {
+  fold_around<T, Op<T>, Plain<T, Op<T>>>(x, nullptr, y, outer, R, inner, workspace);
+}
+
+template <class T, template <class> class Op>
+void fold_wrapping(const T* x, T* y, std::int64_t outer, std::int64_t R, std::int64_t inner,
+                   T* workspace) {
+  using W = Wrap<T>;
+  fold_all<W, Op>(reinterpret_cast<const W*>(x), reinterpret_cast<W*>(y), outer, R, inner,
+                  reinterpret_cast<W*>(workspace));
+}
+
+template <class T>
+void divide(T* y, std::int64_t n, T divisor) {
+  parallel_ranges(n, kFoldGrain, [=](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) y[i] /= divisor;
+  });
+}
+
+template <class T>
+void mean(const T* x, T* y, std::int64_t outer, std::int64_t R, std::int64_t inner, T* workspace) {
+  fold_all<T, Sum>(x, y, outer, R, inner, workspace);
+  divide(y, outer * inner, static_cast<T>(R));
+}
+
+template <class T>
+void squared_deviation(const T* x, const T* p, T* y, std::int64_t outer, std::int64_t R,
+                       std::int64_t inner, T* workspace) {
+  fold_around<T, Sum<T>, SquaredDeviation<T>>(x, p, y, outer, R, inner, workspace);
+  divide(y, outer * inner, static_cast<T>(R));
+}
+
+template <class T>
+std::int64_t workspace_size(std::int64_t outer, std::int64_t R, std::int64_t inner) {
+  return inner == 1 ? fold_rows_workspace(outer, R) : fold_columns_workspace(outer, R, inner);
+}
+
+// ---- sequences along r -----------------------------------------------------------------------
+
+// One sequence, or a register of neighbouring ones: get(p, r), set(p, r, value).
+template <class T>
+struct OneAt {
+  std::int64_t offset;
+  T get(const T* p, std::int64_t r) const { return p[offset + r]; }
+  void set(T* p, std::int64_t r, T value) const { p[offset + r] = value; }
+};
+template <class T>
+struct LanesAt {
+  std::int64_t offset, stride, lanes;
+  Vec<T> get(const T* p, std::int64_t r) const {
+    return load_lanes(p + offset + r * stride, lanes);
+  }
+  void set(T* p, std::int64_t r, Vec<T> value) const {
+    store_lanes(p + offset + r * stride, value, lanes);
+  }
+};
+
+// body(along, across): `along` walks R elements, `across` is at (o, i) of an (outer, inner) array.
+template <class T, class Body>
+void for_sequences(std::int64_t outer, std::int64_t R, std::int64_t inner, const Body& body) {
+  if (inner == 1) {
+    parallel_ranges(outer, at_least_one(kFoldGrain / 4 / at_least_one(R)),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      for (std::int64_t o = begin; o < end; ++o)
+                        body(OneAt<T>{o * R}, OneAt<T>{o});
+                    });
+    return;
+  }
+  constexpr int kVL = kLanes<T>;
+  const std::int64_t strips = blocks_of(inner, kVL);
+  parallel_ranges(outer * strips, at_least_one(kFoldGrain / kVL / at_least_one(R)),
+                  [&](std::int64_t begin, std::int64_t end) {
+                    for (std::int64_t n = begin; n < end; ++n) {
+                      const std::int64_t o = n / strips, i = n % strips * kVL;
+                      const std::int64_t lanes = inner - i < kVL ? inner - i : kVL;
+                      body(LanesAt<T>{o * R * inner + i, inner, lanes},
+                           LanesAt<T>{o * inner + i, 0, lanes});
+                    }
+                  });
+}
+
+template <class T, template <class> class Op>
+void scan(const T* x_signed, T* y_signed, std::int64_t outer, std::int64_t R, std::int64_t inner,
+          bool reverse) {
+  using W = Wrap<T>;
+  if (R == 0) return;
+  const W* x = reinterpret_cast<const W*>(x_signed);
+  W* y = reinterpret_cast<W*>(y_signed);
+  for_sequences<W>(outer, R, inner, [=](auto along, auto) {
+    const std::int64_t first = reverse ? R - 1 : 0, step = reverse ? -1 : 1;
+    auto total = along.get(x, first);
+    along.set(y, first, total);
+    for (std::int64_t n = 1; n < R; ++n) {
+      const std::int64_t r = first + n * step;
+      total = Op<W>::combine(total, along.get(x, r));
+      along.set(y, r, total);
+    }
+  });
+}
+
+template <class T>
+void arg(const T* x, const T* y, std::int32_t* index, std::int64_t outer, std::int64_t R,
+         std::int64_t inner) {
+  parallel_ranges(outer * inner, at_least_one(kFoldGrain / 4 / at_least_one(R)),
+                  [=](std::int64_t begin, std::int64_t end) {
+                    for (std::int64_t n = begin; n < end; ++n) {
+                      const T* x_n = x + n / inner * R * inner + n % inner;
+                      std::int64_t r = 0;
+                      while (x_n[r * inner] != y[n] && x_n[r * inner] == x_n[r * inner]) ++r;
+                      index[n] = static_cast<std::int32_t>(r);
+                    }
+                  });
+}
+
+template <class T>
+void expand(const T* dy, T* dx, std::int64_t outer, std::int64_t R, std::int64_t inner,
+            T divisor) {
+  parallel_ranges(outer * R, at_least_one(kFoldGrain / at_least_one(inner)),
+                  [=](std::int64_t begin, std::int64_t end) {
+                    for (std::int64_t n = begin; n < end; ++n) {
+                      const T* dy_o = dy + n / R * inner;
+                      T* dx_n = dx + n * inner;
+                      for (std::int64_t i = 0; i < inner; ++i) dx_n[i] = dy_o[i] / divisor;
+                    }
+                  });
+}
+
+template <class T>
+void extremum_backward(const T* dy, const T* y, const T* x, T* dx, std::int64_t outer,
+                       std::int64_t R, std::int64_t inner) {
+  for_sequences<T>(outer, R, inner, [=](auto along, auto across) {
+    auto best = across.get(y, 0);
+    decltype(best) zero{}, one = zero + T(1), count = zero;
+    for (std::int64_t r = 0; r < R; ++r) count += along.get(x, r) == best ? one : zero;
+    // Nothing equals a NaN: then all are 0 / 0.
+    const auto share = across.get(dy, 0) / count, none = zero / count;
+    for (std::int64_t r = 0; r < R; ++r) along.set(dx, r, along.get(x, r) == best ? share : none);
+  });
+}
+
+template <class T>
+void prod_backward(const T* dy, const T* x, T* dx, std::int64_t outer, std::int64_t R,
+                   std::int64_t inner) {
+  for_sequences<T>(outer, R, inner, [=](auto along, auto across) {
+    auto before = across.get(dy, 0);
+    for (std::int64_t r = 0; r < R; ++r) {
+      along.set(dx, r, before);
+      before = before * along.get(x, r);
+    }
+    auto after = along.get(x, R - 1);
+    for (std::int64_t r = R - 2; r >= 0; --r) {
+      along.set(dx, r, along.get(dx, r) * after);
+      after = after * along.get(x, r);
+    }
+  });
+}
+
+// dx[r] = before[r] * after[r],  before[r] = product of x[k], k < r,  after[r] = dy[r] + x[r+1] *
+// after[r+1]: no division, so zeros are no matter.
+template <class T>
+void cumprod_backward(const T* dy, const T* x, T* dx, std::int64_t outer, std::int64_t R,
+                      std::int64_t inner) {
+  if (R == 0) return;
+  for_sequences<T>(outer, R, inner, [=](auto along, auto) {
+    auto after = along.get(dy, R - 1);
+    along.set(dx, R - 1, after);
+    for (std::int64_t r = R - 2; r >= 0; --r) {
+      after = along.get(dy, r) + along.get(x, r + 1) * after;
+      along.set(dx, r, after);
+    }
+    auto before = along.get(x, 0);
+    for (std::int64_t r = 1; r < R; ++r) {
+      along.set(dx, r, along.get(dx, r) * before);
+      before = before * along.get(x, r);
+    }
+  });
+}
+
+template <class T>
+constexpr Reduce<T> kTable = {workspace_size<T>,   fold_wrapping<T, Sum>, fold_wrapping<T, Prod>,
+                              fold_all<T, Max>,    fold_all<T, Min>,      arg<T>,
+                              scan<T, Sum>, scan<T, Prod>};
+
+template <class T>
+constexpr ReduceFloat<T> kFloatTable = {mean<T>,
+                                        squared_deviation<T>,
+                                        fold_around<T, Sum<T>, Exponential<T>>,
+                                        expand<T>,
+                                        extremum_backward<T>,
+                                        prod_backward<T>,
+                                        cumprod_backward<T>};
+
+}  // namespace
+}  // namespace NARAE_ISA
+
+template <>
+const Reduce<float>& implementation<Reduce<float>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<float>;
+}
+template <>
+const Reduce<double>& implementation<Reduce<double>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<double>;
+}
+template <>
+const Reduce<std::int32_t>& implementation<Reduce<std::int32_t>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<std::int32_t>;
+}
+template <>
+const Reduce<std::int64_t>& implementation<Reduce<std::int64_t>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<std::int64_t>;
+}
+template <>
+const Reduce<std::uint8_t>& implementation<Reduce<std::uint8_t>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<std::uint8_t>;
+}
+template <>
+const ReduceFloat<float>& implementation<ReduceFloat<float>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kFloatTable<float>;
+}
+template <>
+const ReduceFloat<double>& implementation<ReduceFloat<double>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kFloatTable<double>;
+}
+
+}  // namespace narae

@@ -1,0 +1,241 @@
+// Folds (sums, products, maxima ...) in a fixed order, behind reduce, softmax and norm.
+//
+// Work is cut in blocks by shape alone and blocks are combined pairwise, in order: the same bits
+// for any number of threads, and an error that grows with log(n). What is folded is any function
+// that gives registers:
+//   fold_lanes    one sequence: map(i, lanes), lanes past the end must hold the identity
+//   fold_rows     y[o]      = fold over r of map(o, r, lanes), lanes along r
+//   fold_columns  y[k][o,i] = fold over r of map(o, r, i, lanes).v[k], lanes along i
+#pragma once
+
+#include "core/parallel.h"
+#include "core/vec.h"
+
+namespace narae::NARAE_ISA {
+
+template <class T>
+struct Sum {
+  static constexpr T kIdentity = T(0);
+  static Vec<T> combine(Vec<T> a, Vec<T> b) { return a + b; }
+  static T combine(T a, T b) { return a + b; }
+};
+template <class T>
+struct Prod {
+  static constexpr T kIdentity = T(1);
+  static Vec<T> combine(Vec<T> a, Vec<T> b) { return a * b; }
+  static T combine(T a, T b) { return a * b; }
+};
+
+// The ends of T's range, infinities for floats.
+template <class T>
+constexpr T lowest() {
+  if constexpr (T(0.5) != T(0)) {
+    return -static_cast<T>(__builtin_inf());
+  } else {
+    return T(-1) > T(0) ? T(0) : static_cast<T>(T(1) << (8 * sizeof(T) - 1));
+  }
+}
+template <class T>
+constexpr T highest() {
+  if constexpr (T(0.5) != T(0)) {
+    return static_cast<T>(__builtin_inf());
+  } else {
+    return static_cast<T>(~lowest<T>());
+  }
+}
+
+template <class T>
+struct Max {
+  static constexpr T kIdentity = lowest<T>();
+  static Vec<T> combine(Vec<T> a, Vec<T> b) { return max<T>(a, b); }
+  static T combine(T a, T b) { return a > b || a != a ? a : b; }
+};
+template <class T>
+struct Min {
+  static constexpr T kIdentity = highest<T>();
+  static Vec<T> combine(Vec<T> a, Vec<T> b) { return min<T>(a, b); }
+  static T combine(T a, T b) { return a < b || a != a ? a : b; }
+};
+
+inline constexpr std::int64_t kFoldGrain = 32768;  // elements, about 10 us
+inline constexpr std::int64_t kPairwiseRows = 64;  // terms of one running sum
+
+inline std::int64_t blocks_of(std::int64_t n, std::int64_t block) {
+  return (n + block - 1) / block;
+}
+inline std::int64_t at_least_one(std::int64_t n) { return n > 1 ? n : 1; }
+
+// ---- one sequence ----------------------------------------------------------------------------
+
+template <class T, class Op, class Map>
+inline Vec<T> fold_lanes(std::int64_t begin, std::int64_t end, const Map& map) {
+  constexpr int kVL = kLanes<T>, kChains = 4;
+  constexpr std::int64_t kBlock = kPairwiseRows * kChains * kVL;
+  if (end - begin > kBlock) {
+    const std::int64_t middle = begin + blocks_of((end - begin) / 2, kBlock) * kBlock;
+    const Vec<T> first = fold_lanes<T, Op>(begin, middle, map);
+    return Op::combine(first, fold_lanes<T, Op>(middle, end, map));
+  }
+  Vec<T> acc[kChains];
+  NARAE_UNROLL
+  for (int j = 0; j < kChains; ++j) acc[j] = broadcast(Op::kIdentity);
+  std::int64_t i = begin;
+  for (; i + kChains * kVL <= end; i += kChains * kVL) {
+    NARAE_UNROLL
+    for (int j = 0; j < kChains; ++j)
+      acc[j] = Op::combine(acc[j], map(i + j * kVL, std::int64_t{kVL}));
+  }
+  for (; i + kVL <= end; i += kVL) acc[0] = Op::combine(acc[0], map(i, std::int64_t{kVL}));
+  if (i < end) acc[1] = Op::combine(acc[1], map(i, end - i));
+  return Op::combine(Op::combine(acc[0], acc[1]), Op::combine(acc[2], acc[3]));
+}
+
+template <class T, class Op, class Map>
+inline T fold_sequence(std::int64_t n, const Map& map) {
+  return fold<T>(fold_lanes<T, Op>(0, n, map), [](T a, T b) { return Op::combine(a, b); });
+}
+
+template <class T, class Op>
+inline T fold_array(const T* x, std::int64_t n) {
+  return fold_sequence<T, Op>(n, [x](std::int64_t i, std::int64_t lanes) {
+    return load_lanes(x + i, lanes, Op::kIdentity);
+  });
+}
+
+// ---- rows ------------------------------------------------------------------------------------
+
+inline std::int64_t fold_rows_workspace(std::int64_t outer, std::int64_t R) {
+  return R > kFoldGrain ? outer * blocks_of(R, kFoldGrain) : 0;
+}
+
+template <class T, class Op, class Map>
+inline void fold_rows(std::int64_t outer, std::int64_t R, T* y, T* workspace, const Map& map) {
+  const auto fold_range = [&](std::int64_t o, std::int64_t r0, std::int64_t r1) {
+    return fold_sequence<T, Op>(
+        r1 - r0, [&](std::int64_t r, std::int64_t lanes) { return map(o, r0 + r, lanes); });
+  };
+  if (R <= kFoldGrain) {
+    parallel_ranges(outer, at_least_one(kFoldGrain / at_least_one(R)),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      for (std::int64_t o = begin; o < end; ++o) y[o] = fold_range(o, 0, R);
+                    });
+    return;
+  }
+  const std::int64_t blocks = blocks_of(R, kFoldGrain);
+  parallel_for(outer * blocks, [&](std::int64_t chunk) {
+    const std::int64_t begin = chunk % blocks * kFoldGrain, end = begin + kFoldGrain;
+    workspace[chunk] = fold_range(chunk / blocks, begin, end < R ? end : R);
+  });
+  for (std::int64_t o = 0; o < outer; ++o) y[o] = fold_array<T, Op>(workspace + o * blocks, blocks);
+}
+
+// ---- columns ---------------------------------------------------------------------------------
+
+template <class T, int K>
+struct Many {
+  Vec<T> v[K];
+};
+
+// K folds of NV registers side by side, over rows [r0, r1).
+template <class T, class Op, int K, int NV, class Map>
+inline Many<T, K * NV> fold_strip(std::int64_t r0, std::int64_t r1, std::int64_t i,
+                                  std::int64_t lanes, const Map& map) {
+  Many<T, K * NV> acc;
+  if (r1 - r0 > kPairwiseRows) {
+    const std::int64_t middle = r0 + blocks_of((r1 - r0) / 2, kPairwiseRows) * kPairwiseRows;
+    acc = fold_strip<T, Op, K, NV>(r0, middle, i, lanes, map);
+    const Many<T, K * NV> rest = fold_strip<T, Op, K, NV>(middle, r1, i, lanes, map);
+    NARAE_UNROLL
+    for (int j = 0; j < K * NV; ++j) acc.v[j] = Op::combine(acc.v[j], rest.v[j]);
+    return acc;
+  }
+  NARAE_UNROLL
+  for (int j = 0; j < K * NV; ++j) acc.v[j] = broadcast(Op::kIdentity);
+  for (std::int64_t r = r0; r < r1; ++r) {
+    NARAE_UNROLL
+    for (int j = 0; j < NV; ++j) {
+      const Many<T, K> x = map(r, i + j * kLanes<T>, lanes);
+      NARAE_UNROLL
+      for (int k = 0; k < K; ++k) acc.v[k * NV + j] = Op::combine(acc.v[k * NV + j], x.v[k]);
+    }
+  }
+  return acc;
+}
+
+// y[k][i] = fold over r in [r0, r1) of map(r, i, lanes).v[k] for i in [i0, i1), by one thread.
+template <class T, class Op, int K, class Map>
+inline void fold_block(std::int64_t r0, std::int64_t r1, std::int64_t i0, std::int64_t i1,
+                       T* const (&y)[K], const Map& map) {
+  constexpr int kVL = kLanes<T>, NV = 4 / K;
+  std::int64_t i = i0;
+  for (; i + NV * kVL <= i1; i += NV * kVL) {
+    const auto total = fold_strip<T, Op, K, NV>(r0, r1, i, kVL, map);
+    for (int k = 0; k < K; ++k) {
+      for (int j = 0; j < NV; ++j) store(y[k] + i + j * kVL, total.v[k * NV + j]);
+    }
+  }
+  for (; i < i1; i += kVL) {
+    const std::int64_t lanes = i1 - i < kVL ? i1 - i : kVL;
+    const auto total = fold_strip<T, Op, K, 1>(r0, r1, i, lanes, map);
+    for (int k = 0; k < K; ++k) store_lanes(y[k] + i, total.v[k], lanes);
+  }
+}
+
+// How (outer, R, inner) is cut: blocks of `rows` times `cols`.
+struct ColumnBlocks {
+  std::int64_t rows, cols, row_blocks, col_blocks;
+  ColumnBlocks(std::int64_t R, std::int64_t inner) {
+    cols = inner <= 2048 ? at_least_one(inner) : 1024;
+    rows = kFoldGrain / cols > kPairwiseRows ? kFoldGrain / cols : kPairwiseRows;
+    row_blocks = at_least_one(blocks_of(R, rows));
+    col_blocks = blocks_of(inner, cols);
+  }
+};
+
+inline std::int64_t fold_columns_workspace(std::int64_t outer, std::int64_t R, std::int64_t inner,
+                                           int K = 1) {
+  const ColumnBlocks cut(R, inner);
+  return cut.row_blocks > 1 ? K * outer * cut.row_blocks * inner : 0;
+}
+
+template <class T, class Op, int K, class Map>
+inline void fold_columns(std::int64_t outer, std::int64_t R, std::int64_t inner, T* const (&y)[K],
+                         T* workspace, const Map& map) {
+  const ColumnBlocks cut(R, inner);
+  const std::int64_t blocks = cut.row_blocks * cut.col_blocks;
+  // Block b of rows of outer index o goes to row o * row_blocks + b of `to`.
+  const auto pass = [&](std::int64_t index, T* const (&to)[K]) {
+    const std::int64_t o = index / blocks, b = index % blocks / cut.col_blocks;
+    const std::int64_t r0 = b * cut.rows, r1 = r0 + cut.rows < R ? r0 + cut.rows : R;
+    const std::int64_t i0 = index % cut.col_blocks * cut.cols;
+    T* out[K];
+    for (int k = 0; k < K; ++k) out[k] = to[k] + (o * cut.row_blocks + b) * inner;
+    fold_block<T, Op, K>(r0, r1, i0, i0 + cut.cols < inner ? i0 + cut.cols : inner, out,
+                         [&](std::int64_t r, std::int64_t i, std::int64_t lanes) {
+                           return map(o, r, i, lanes);
+                         });
+  };
+  T* partial[K];
+  const std::int64_t partials = outer * cut.row_blocks * inner;
+  for (int k = 0; k < K; ++k) partial[k] = cut.row_blocks > 1 ? workspace + k * partials : y[k];
+  const std::int64_t rows = R < cut.rows ? at_least_one(R) : cut.rows;
+  parallel_ranges(outer * blocks, at_least_one(kFoldGrain / (rows * cut.cols)),
+                  [&](std::int64_t begin, std::int64_t end) {
+                    for (std::int64_t n = begin; n < end; ++n) pass(n, partial);
+                  });
+  if (cut.row_blocks == 1) return;
+  parallel_for(outer * cut.col_blocks, [&](std::int64_t chunk) {
+    const std::int64_t o = chunk / cut.col_blocks, i0 = chunk % cut.col_blocks * cut.cols;
+    const std::int64_t i1 = i0 + cut.cols < inner ? i0 + cut.cols : inner;
+    for (int k = 0; k < K; ++k) {
+      T* out[1] = {y[k] + o * inner};
+      const T* from = partial[k] + o * cut.row_blocks * inner;
+      fold_block<T, Op, 1>(0, cut.row_blocks, i0, i1, out,
+                           [&](std::int64_t r, std::int64_t i, std::int64_t lanes) {
+                             return Many<T, 1>{{load_lanes(from + r * inner + i, lanes)}};
+                           });
+    }
+  });
+}
+
+}  // namespace narae::NARAE_ISA
