@@ -73,9 +73,8 @@ py::array extremum(const char* who, const py::array& x, AxesArgs axes, bool keep
         using T = decltype(zero);
         using K = std::conditional_t<kIsByte<T>, std::uint8_t, T>;
         const auto& table = kernels<Reduce<K>>();
-        const py::array bytes = std::is_same_v<T, bool>
-                                    ? py::cast<py::array>(x.attr("view")(py::dtype::of<K>()))
-                                    : x;
+        const py::array bytes =
+            std::is_same_v<T, bool> ? py::cast<py::array>(x.attr("view")(py::dtype::of<K>())) : x;
         return fold<K>(who, bytes, x.dtype(), axes, keepdims, kMax ? table.max : table.min);
       });
 }
@@ -91,8 +90,7 @@ py::array arg(const char* who, const py::array& x, AxesArgs axes, bool keepdims)
         if (a.R > std::int64_t{0x7fffffff})
           fail_value(who, "fewer than 2^31 values along the axis", "x=" + describe(x));
         const auto& table = kernels<Reduce<T>>();
-        Workspace<T> workspace(table.workspace_size(a.outer, a.R, a.inner)),
-            y(a.outer * a.inner);
+        Workspace<T> workspace(table.workspace_size(a.outer, a.R, a.inner)), y(a.outer * a.inner);
         Output<std::int32_t> index(a.reduced);
         run(kMax ? table.max : table.min, in.data(), y.data(), a.outer, a.R, a.inner,
             workspace.data());
@@ -101,31 +99,47 @@ py::array arg(const char* who, const py::array& x, AxesArgs axes, bool keepdims)
       });
 }
 
-template <class T>
-py::array fold_around(const char* who, const py::array& x, const py::array& around, AxesArgs axes,
-                      bool keepdims, typename ReduceFloat<T>::FoldAround kernel) {
-  Input<T> in(who, "x", x), p(who, "p", around);
-  const Axes a(who, in.shape(), axes.first, axes.second, keepdims);
-  a.check(who, "p", p.shape());
-  Output<T> y(a.reduced);
-  Workspace<T> workspace(kernels<Reduce<T>>().workspace_size(a.outer, a.R, a.inner));
-  run(kernel, in.data(), p.data(), y.data(), a.outer, a.R, a.inner, workspace.data());
-  return y.array();
+py::array squared_deviation(const py::array& x, const py::array& around, AxesArgs axes,
+                            bool keepdims) {
+  return dispatch<float, double>("var", x, [&](auto zero) -> py::array {
+    using T = decltype(zero);
+    Input<T> in("var", "x", x), p("var", "p", around);
+    const Axes a("var", in.shape(), axes.first, axes.second, keepdims);
+    a.check("var", "p", p.shape());
+    Output<T> y(a.reduced);
+    Workspace<T> workspace(kernels<Reduce<T>>().workspace_size(a.outer, a.R, a.inner));
+    run(kernels<ReduceFloat<T>>().squared_deviation, in.data(), p.data(), y.data(), a.outer, a.R,
+        a.inner, workspace.data());
+    return y.array();
+  });
+}
+
+py::array logsumexp(const py::array& x, AxesArgs axes, bool keepdims) {
+  return dispatch<float, double>("logsumexp", x, [&](auto zero) -> py::array {
+    using T = decltype(zero);
+    Input<T> in("logsumexp", "x", x);
+    const Axes a("logsumexp", in.shape(), axes.first, axes.second, keepdims);
+    Output<T> y(a.reduced);
+    Workspace<T> workspace(kernels<Reduce<T>>().workspace_size(a.outer, a.R, a.inner)),
+        m(a.outer * a.inner);
+    run(kernels<ReduceFloat<T>>().logsumexp, in.data(), m.data(), y.data(), a.outer, a.R, a.inner,
+        workspace.data());
+    return y.array();
+  });
 }
 
 template <bool kProduct>
 py::array scan(const char* who, const py::array& x, int axis, bool reverse) {
-  return dispatch<float, double, std::int32_t, std::int64_t>(
-      who, x, [&](auto zero) -> py::array {
-        using T = decltype(zero);
-        Input<T> in(who, "x", x);
-        const Axes a(who, in.shape(), axis, axis + 1, true);
-        Output<T> y(in.shape());
-        const auto& table = kernels<Reduce<T>>();
-        run(kProduct ? table.cumprod : table.cumsum, in.data(), y.data(), a.outer, a.R, a.inner,
-            reverse);
-        return y.array();
-      });
+  return dispatch<float, double, std::int32_t, std::int64_t>(who, x, [&](auto zero) -> py::array {
+    using T = decltype(zero);
+    Input<T> in(who, "x", x);
+    const Axes a(who, in.shape(), axis, axis + 1, true);
+    Output<T> y(in.shape());
+    const auto& table = kernels<Reduce<T>>();
+    run(kProduct ? table.cumprod : table.cumsum, in.data(), y.data(), a.outer, a.R, a.inner,
+        reverse);
+    return y.array();
+  });
 }
 
 py::array expand(const py::array& dy, const Shape& shape, AxesArgs axes, double divisor) {
@@ -244,26 +258,8 @@ const Binding reduce([](py::module_& m) {
         return arg<false>("argmin", x, axes, keepdims);
       },
       x, axes, keepdims);
-  m.def(
-      "reduce_squared_deviation",
-      [](const py::array& x, const py::array& p, AxesArgs axes, bool keepdims) {
-        return dispatch<float, double>("var", x, [&](auto zero) -> py::array {
-          using T = decltype(zero);
-          return fold_around<T>("var", x, p, axes, keepdims,
-                                kernels<ReduceFloat<T>>().squared_deviation);
-        });
-      },
-      x, py::arg("p"), axes, keepdims);
-  m.def(
-      "reduce_sum_exp",
-      [](const py::array& x, const py::array& p, AxesArgs axes, bool keepdims) {
-        return dispatch<float, double>("logsumexp", x, [&](auto zero) -> py::array {
-          using T = decltype(zero);
-          return fold_around<T>("logsumexp", x, p, axes, keepdims,
-                                kernels<ReduceFloat<T>>().sum_exp);
-        });
-      },
-      x, py::arg("p"), axes, keepdims);
+  m.def("reduce_squared_deviation", squared_deviation, x, py::arg("p"), axes, keepdims);
+  m.def("reduce_logsumexp", logsumexp, x, axes, keepdims);
   m.def("reduce_expand", expand, py::arg("dy"), py::arg("shape"), axes, py::arg("divisor") = 1.0);
   m.def("reduce_extremum_backward", extremum_backward, py::arg("dy"), py::arg("y"), x, axes);
   m.def("reduce_prod_backward", prod_backward, py::arg("dy"), x, axes);

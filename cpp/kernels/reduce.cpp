@@ -45,11 +45,11 @@ template <class T, class Op, class F>
 void fold_around(const T* x, const T* p, T* y, std::int64_t outer, std::int64_t R,
                  std::int64_t inner, T* workspace) {
   if (inner == 1) {
-    fold_rows<T, Op>(outer, R, y, workspace,
-                     [=](std::int64_t o, std::int64_t r, std::int64_t lanes) {
-                       const T p_o = p ? p[o] : T(0);
-                       return F::map(load_lanes(x + o * R + r, lanes, F::fill(p_o)), broadcast(p_o));
-                     });
+    fold_rows<T, Op>(
+        outer, R, y, workspace, [=](std::int64_t o, std::int64_t r, std::int64_t lanes) {
+          const T p_o = p ? p[o] : T(0);
+          return F::map(load_lanes(x + o * R + r, lanes, F::fill(p_o)), broadcast(p_o));
+        });
     return;
   }
   T* const out[1] = {y};
@@ -96,6 +96,19 @@ void squared_deviation(const T* x, const T* p, T* y, std::int64_t outer, std::in
 }
 
 template <class T>
+void logsumexp(const T* x, T* m, T* y, std::int64_t outer, std::int64_t R, std::int64_t inner,
+               T* workspace) {
+  fold_all<T, Max>(x, m, outer, R, inner, workspace);
+  const std::int64_t n = outer * inner;
+  for (std::int64_t i = 0; i < n; ++i) m[i] = m[i] - m[i] == T(0) ? m[i] : T(0);
+  fold_around<T, Sum<T>, Exponential<T>>(x, m, y, outer, R, inner, workspace);
+  parallel_ranges(n, kFoldGrain / 16, [=](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      y[i] = m[i] + static_cast<T>(__builtin_log(static_cast<double>(y[i])));
+  });
+}
+
+template <class T>
 std::int64_t workspace_size(std::int64_t outer, std::int64_t R, std::int64_t inner) {
   return inner == 1 ? fold_rows_workspace(outer, R) : fold_columns_workspace(outer, R, inner);
 }
@@ -126,8 +139,7 @@ void for_sequences(std::int64_t outer, std::int64_t R, std::int64_t inner, const
   if (inner == 1) {
     parallel_ranges(outer, at_least_one(kFoldGrain / 4 / at_least_one(R)),
                     [&](std::int64_t begin, std::int64_t end) {
-                      for (std::int64_t o = begin; o < end; ++o)
-                        body(OneAt<T>{o * R}, OneAt<T>{o});
+                      for (std::int64_t o = begin; o < end; ++o) body(OneAt<T>{o * R}, OneAt<T>{o});
                     });
     return;
   }
@@ -178,8 +190,7 @@ void arg(const T* x, const T* y, std::int32_t* index, std::int64_t outer, std::i
 }
 
 template <class T>
-void expand(const T* dy, T* dx, std::int64_t outer, std::int64_t R, std::int64_t inner,
-            T divisor) {
+void expand(const T* dy, T* dx, std::int64_t outer, std::int64_t R, std::int64_t inner, T divisor) {
   parallel_ranges(outer * R, at_least_one(kFoldGrain / at_least_one(inner)),
                   [=](std::int64_t begin, std::int64_t end) {
                     for (std::int64_t n = begin; n < end; ++n) {
@@ -242,18 +253,14 @@ void cumprod_backward(const T* dy, const T* x, T* dx, std::int64_t outer, std::i
 }
 
 template <class T>
-constexpr Reduce<T> kTable = {workspace_size<T>,   fold_wrapping<T, Sum>, fold_wrapping<T, Prod>,
-                              fold_all<T, Max>,    fold_all<T, Min>,      arg<T>,
-                              scan<T, Sum>, scan<T, Prod>};
+constexpr Reduce<T> kTable = {workspace_size<T>, fold_wrapping<T, Sum>, fold_wrapping<T, Prod>,
+                              fold_all<T, Max>,  fold_all<T, Min>,      arg<T>,
+                              scan<T, Sum>,      scan<T, Prod>};
 
 template <class T>
-constexpr ReduceFloat<T> kFloatTable = {mean<T>,
-                                        squared_deviation<T>,
-                                        fold_around<T, Sum<T>, Exponential<T>>,
-                                        expand<T>,
-                                        extremum_backward<T>,
-                                        prod_backward<T>,
-                                        cumprod_backward<T>};
+constexpr ReduceFloat<T> kFloatTable = {
+    mean<T>,          squared_deviation<T>, logsumexp<T>, expand<T>, extremum_backward<T>,
+    prod_backward<T>, cumprod_backward<T>};
 
 }  // namespace
 }  // namespace NARAE_ISA

@@ -7,7 +7,8 @@
 // of floats only:
 //   mean                  y = sum / R
 //   squared_deviation     y[o,i] = sum over r of (x[o,r,i] - p[o,i])^2 / R
-//   sum_exp               y[o,i] = sum over r of exp(x[o,r,i] - p[o,i])
+//   logsumexp             y[o,i] = m + log(sum over r of exp(x[o,r,i] - m)), m[o,i] = max, 0 where
+//                                  it is infinite; m is workspace
 //   expand                dx[o,r,i] = dy[o,i] / divisor                   (of sum and mean)
 //   extremum_backward     dx[o,r,i] = dy[o,i] * (x[o,r,i] = y[o,i]) / count of such r
 //   prod_backward         dx[o,r,i] = dy[o,i] * product of the other x[o,.,i]
@@ -39,9 +40,10 @@ struct Reduce {
 template <class T>  // float, double; workspace as Reduce<T>::workspace_size says
 struct ReduceFloat {
   typename Reduce<T>::Fold mean;
-  using FoldAround = void (*)(const T* x, const T* p, T* y, std::int64_t outer, std::int64_t R,
-                              std::int64_t inner, T* workspace);
-  FoldAround squared_deviation, sum_exp;
+  void (*squared_deviation)(const T* x, const T* p, T* y, std::int64_t outer, std::int64_t R,
+                            std::int64_t inner, T* workspace);
+  void (*logsumexp)(const T* x, T* m, T* y, std::int64_t outer, std::int64_t R, std::int64_t inner,
+                    T* workspace);
   void (*expand)(const T* dy, T* dx, std::int64_t outer, std::int64_t R, std::int64_t inner,
                  T divisor);
   void (*extremum_backward)(const T* dy, const T* y, const T* x, T* dx, std::int64_t outer,

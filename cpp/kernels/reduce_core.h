@@ -204,16 +204,15 @@ inline void fold_columns(std::int64_t outer, std::int64_t R, std::int64_t inner,
   const ColumnBlocks cut(R, inner);
   const std::int64_t blocks = cut.row_blocks * cut.col_blocks;
   // Block b of rows of outer index o goes to row o * row_blocks + b of `to`.
-  const auto pass = [&](std::int64_t index, T* const (&to)[K]) {
+  const auto pass = [&](std::int64_t index, T* const(&to)[K]) {
     const std::int64_t o = index / blocks, b = index % blocks / cut.col_blocks;
     const std::int64_t r0 = b * cut.rows, r1 = r0 + cut.rows < R ? r0 + cut.rows : R;
     const std::int64_t i0 = index % cut.col_blocks * cut.cols;
     T* out[K];
     for (int k = 0; k < K; ++k) out[k] = to[k] + (o * cut.row_blocks + b) * inner;
-    fold_block<T, Op, K>(r0, r1, i0, i0 + cut.cols < inner ? i0 + cut.cols : inner, out,
-                         [&](std::int64_t r, std::int64_t i, std::int64_t lanes) {
-                           return map(o, r, i, lanes);
-                         });
+    fold_block<T, Op, K>(
+        r0, r1, i0, i0 + cut.cols < inner ? i0 + cut.cols : inner, out,
+        [&](std::int64_t r, std::int64_t i, std::int64_t lanes) { return map(o, r, i, lanes); });
   };
   T* partial[K];
   const std::int64_t partials = outer * cut.row_blocks * inner;
