@@ -71,17 +71,24 @@ inline Vec<T> broadcast(T x) {
   return x - Vec<T>{};  // x - 0 keeps the sign of zero, 0 + x does not
 }
 
-// The first n lanes from memory, 0 < n < kLanes; the others are `fill`.
+// The first n lanes from memory, 0 < n < kLanes; the others are `fill`. Written as loops over all
+// lanes, which compilers turn into masked moves where the instruction set has them.
 template <class T>
 inline Vec<T> load_partial(const T* p, std::int64_t n, T fill = T(0)) {
-  Vec<T> v = broadcast(fill);
-  for (std::int64_t i = 0; i < n; ++i) v[i] = p[i];
-  return v;
+  const int count = static_cast<int>(n);
+  T lanes[kLanes<T>];
+  for (int i = 0; i < kLanes<T>; ++i) lanes[i] = i < count ? p[i] : fill;
+  return load(lanes);
 }
 
 template <class T>
 inline void store_partial(T* p, Vec<T> v, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) p[i] = v[i];
+  const int count = static_cast<int>(n);
+  T lanes[kLanes<T>];
+  store(lanes, v);
+  for (int i = 0; i < kLanes<T>; ++i) {
+    if (i < count) p[i] = lanes[i];
+  }
 }
 
 // As std::max(a, b) and NumPy's maximum for numbers; a NaN in either comes out.
