@@ -13,7 +13,6 @@ import warnings
 
 import numpy as np
 
-from .. import ops
 from ..engine import tree
 from ..engine.recording import RecordedStep
 from ..engine.tape import GradientTape
@@ -420,9 +419,9 @@ class Trainer:
                     loss.build(y, y_pred)
                 if _unbuilt(metrics) and y is not None:
                     metrics.build(y, y_pred)
-        if self.optimizer is not None and not self._overrides("train_step"):
-            if not self.optimizer.built and self.built:
-                self.optimizer.build(self.trainable_variables)
+        own_step = self._overrides("train_step")
+        if self.built and self.optimizer is not None and not (own_step or self.optimizer.built):
+            self.optimizer.build(self.trainable_variables)
 
     def _output_spec(self, x):
         """Returns the symbolic outputs for inputs like `x`, building the model on the way."""
@@ -822,9 +821,9 @@ def _why_eager(model) -> str:
         for key, value in vars(layer).items():
             if isinstance(value, types.FunctionType) and not _is_own(value):
                 return f"{key} of layer '{layer.name}' is a function of your own{hint}"
-            if key.endswith(("_regularizer", "_constraint")) and value is not None:
-                if not _is_own(type(value)):
-                    return f"{key} of layer '{layer.name}' is not one of narae's own{hint}"
+            used_in_step = key.endswith(("_regularizer", "_constraint")) and value is not None
+            if used_in_step and not _is_own(type(value)):
+                return f"{key} of layer '{layer.name}' is not one of narae's own{hint}"
     for part in _compiled_parts(model):
         code = getattr(part, "fn", None) or getattr(part, "_fn", None)
         if not _is_own(type(part)) or (code is not None and not _is_own(code)):
