@@ -190,6 +190,8 @@ def _auto_config(self) -> dict:
             plain = plain and not value
         else:
             config[parameter.name] = value
+    for key in ("name", "trainable", "dtype", "activity_regularizer", "autocast"):
+        config.pop(key, None)  # `get_config` of the base classes adds them
     leaves = tree.flatten(config)
     if not plain or not all(isinstance(x, (str, int, float, bool, type(None))) for x in leaves):
         raise NotImplementedError(

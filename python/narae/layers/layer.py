@@ -370,7 +370,9 @@ class Layer(Operation):
         if not config:
             return
         if config.get("input_shape") is not None:
-            self.build(_as_shapes(config["input_shape"]))
+            shape = _as_shapes(config["input_shape"])
+            self.build(shape)
+            self._build_shapes = self._build_shapes or {"input_shape": shape}
         elif "shapes_dict" in config:
             self.build(**{k: _as_shapes(v) for k, v in config["shapes_dict"].items()})
 
@@ -971,7 +973,7 @@ class Layer(Operation):
         """Returns a layer made from the dict that `get_config` gave."""
         config = dict(config)
         if isinstance(config.get("dtype"), dict):
-            config["dtype"] = dtype_policies.deserialize(config["dtype"])
+            config["dtype"] = dtype_policies.deserialize(config["dtype"]).name
         parameters = inspect.signature(cls.__init__).parameters
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
             for key in ("trainable", "dtype", "name"):

@@ -528,6 +528,8 @@ def functional_from_config(cls, config: dict, custom_objects: dict | None = None
                 blocked.add(id(layer))
                 later.append((layer, call))
                 continue
+            if isinstance(layer, OpOperation):  # JSON has no tuples; keys and shapes are
+                args = tuple(_without_lists(x) for x in args)
             layer(*args, **kwargs)
         if len(later) == len(waiting):
             stuck = sorted({names[id(layer)] for layer, _ in later})
@@ -542,6 +544,11 @@ def functional_from_config(cls, config: dict, custom_objects: dict | None = None
 
     inputs, outputs = _map_references(output, input_layers), _map_references(output, output_layers)
     return cls(inputs, outputs, **{k: v for k, v in config.items() if k != "dtype"})
+
+
+def _without_lists(value):
+    plain = isinstance(value, list) and not any(isinstance(x, KerasTensor) for x in value)
+    return tuple(value) if plain else value
 
 
 def _map_references(function, structure):

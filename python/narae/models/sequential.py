@@ -1,5 +1,6 @@
 """A plain stack of layers."""
 
+from .. import dtype_policies
 from ..engine import tree
 from ..engine.tensor import KerasTensor
 from ..layers.input import InputLayer
@@ -183,14 +184,15 @@ class Sequential(Model):
     def get_config(self) -> dict:
         from ..saving.registry import serialize_keras_object
 
-        config = Layer.get_config(self)
-        config["name"] = self.name
-        config["layers"] = [serialize_keras_object(layer) for layer in self._stack]
+        config = {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": dtype_policies.serialize(self.dtype_policy),
+            "layers": [serialize_keras_object(layer) for layer in self._stack],
+        }
         if self._functional is not None:
             config["build_input_shape"] = self._stack[0].batch_shape
         return config
-
-    get_config._is_default = True
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Sequential":

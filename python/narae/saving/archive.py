@@ -121,7 +121,10 @@ def _opened(filepath: str) -> zipfile.ZipFile:
         if os.path.isfile(filepath):
             with open(filepath, "rb") as file:
                 if file.read(8) == b"\x89HDF\r\n\x1a\n":
-                    hint = " It is an HDF5 file, as Keras 2 saved models: save it again as .keras."
+                    hint = (
+                        " It is an HDF5 file: weights go into model.load_weights(); a model of "
+                        "Keras 2 must be saved again as '.keras' by Keras."
+                    )
         raise ValueError(
             f"narae.saving: expected a '.keras' archive. {filepath} is not one, or is damaged "
             f"({error}).{hint}"

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import threading
 import types
+import warnings
 
 import numpy as np
 
@@ -288,6 +289,8 @@ def _make(config: dict, name: str, inner):
         return target if inspect.isclass(target) and not inner else target(**(inner or {}))
     if target is OpOperation:
         return _op_from_config(name, inner)
+    if target.__module__.split(".")[0] == "narae" and target.__module__.split(".")[1] != "models":
+        inner = _known_arguments(target, inner)
     try:
         obj = target.from_config(inner)
     except RecursionError:
@@ -299,6 +302,26 @@ def _make(config: dict, name: str, inner):
     if compile_config and hasattr(obj, "compile_from_config"):
         obj.compile_from_config(compile_config)
     return obj
+
+
+def _known_arguments(cls, config: dict) -> dict:
+    """Drops keys that other versions write and this class has no use for."""
+    known = {"name", "dtype", "trainable", "batch_input_shape"}
+    for base in cls.__mro__:
+        init = vars(base).get("__init__")
+        if init is None:
+            continue
+        parameters = inspect.signature(init).parameters.values()
+        known.update(p.name for p in parameters)
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    ignored = {key: value for key, value in config.items() if key not in known and value}
+    if ignored:
+        warnings.warn(
+            f"narae.saving: {cls.__name__} has no use for {ignored}, which the file holds.",
+            stacklevel=2,
+        )
+    return {key: value for key, value in config.items() if key in known}
 
 
 def _find_class(name, module, registered_name):

@@ -720,7 +720,7 @@ class _Collector:
     def add(self, outputs) -> None:
         arrays = [y.array for y in tree.flatten(outputs)]
         if self._structure is None:
-            self._structure = tree.map_structure(lambda _: None, outputs)
+            self._structure = tree.map_structure(lambda _: 0, outputs)
             if self._samples is not None and all(a.ndim for a in arrays):
                 self._whole = [np.empty((self._samples, *a.shape[1:]), a.dtype) for a in arrays]
             self._parts = [[] for _ in arrays]
