@@ -1,0 +1,358 @@
+#include "kernels/conv.h"
+
+#include "core/isa.h"
+#include "kernels/patch.h"
+
+namespace narae {
+namespace NARAE_ISA {
+namespace {
+
+constexpr int64_t kMaxDepth = 4096;  // of one chunk: kMaxTaps, or kDepth rounded up
+
+// A chunk's share of scratch().
+template <class T>
+struct Bench {
+  T* patch;
+  T* strip;  // kPositions rows of dy, kNR columns
+  int32_t *position, *tap;
+  int64_t* place;  // in the output, of each row
+
+  Bench() {
+    patch = static_cast<T*>(scratch());
+    strip = patch + kPatchBytes / sizeof(T);
+    place = reinterpret_cast<int64_t*>(strip + kPositions * kNR<T>);
+    position = reinterpret_cast<int32_t*>(place + kMaxDepth);
+    tap = position + kPositions + kMR;
+  }
+};
+static_assert(kPatchBytes + kPositions * 2 * kVecBytes + kMaxDepth * 12 + (kPositions + 64) * 4 <=
+              static_cast<int64_t>(kScratchBytes));
+
+// c[row] (+)= sum_k patch[row[i] + sum[k]] * b[k * kNR + j] for i < MR, of which `rows` are stored.
+template <class T, int MR, int NV>
+void patch_kernel(int64_t rows, int64_t cols, int64_t K, const T* patch, const int32_t* row,
+                  const int32_t* sum, const T* b, T* c, const int64_t* place, bool accumulate) {
+  constexpr int kVL = kLanes<T>;
+  const T* a[MR];
+  NARAE_UNROLL
+  for (int i = 0; i < MR; ++i) a[i] = patch + row[i];
+  Vec<T> acc[MR][NV] = {};
+  for (int64_t k = 0; k < K; ++k, b += kNR<T>) {
+    const int64_t at = sum[k];
+    Vec<T> b_k[NV];
+    NARAE_UNROLL
+    for (int j = 0; j < NV; ++j) b_k[j] = load(b + j * kVL);
+    NARAE_UNROLL
+    for (int i = 0; i < MR; ++i) {
+      const T a_ik = a[i][at];
+      NARAE_UNROLL
+      for (int j = 0; j < NV; ++j) acc[i][j] += a_ik * b_k[j];
+    }
+  }
+  NARAE_UNROLL
+  for (int i = 0; i < MR; ++i) {
+    if (i < rows) {
+      T* c_i = c + place[i];
+      NARAE_UNROLL
+      for (int j = 0; j < NV; ++j) {
+        const int64_t lanes = smaller(cols - j * kVL, kVL);
+        T* p = c_i + j * kVL;
+        if (lanes == kVL) {
+          store(p, accumulate ? load(p) + acc[i][j] : acc[i][j]);
+        } else {
+          store_partial<T>(p, accumulate ? load_partial(p, lanes) + acc[i][j] : acc[i][j], lanes);
+        }
+      }
+    }
+  }
+}
+
+// All rows times one packed strip of b. `row` is readable up to a multiple of kMR.
+template <class T>
+void multiply_strip(int64_t rows, int64_t cols, int64_t K, const T* patch, const int32_t* row,
+                    const int32_t* sum, const T* b, T* c, const int64_t* place, bool accumulate) {
+  const auto wide = cols > kLanes<T> ? patch_kernel<T, kMR, 2> : patch_kernel<T, kMR, 1>;
+  const auto half = cols > kLanes<T> ? patch_kernel<T, kMR / 2, 2> : patch_kernel<T, kMR / 2, 1>;
+  for (int64_t i = 0; i < rows;) {
+    const bool few = rows - i <= kMR / 2;
+    (few ? half : wide)(rows - i, cols, K, patch, row + i, sum, b, c, place + i, accumulate);
+    i += few ? kMR / 2 : kMR;
+  }
+}
+
+// Rows past the end repeat the last; what is computed for them is not stored.
+void pad_rows(int32_t* row, int64_t rows) {
+  for (int64_t i = rows; i < round_up(rows, kMR); ++i) row[i] = row[rows - 1];
+}
+
+// target[position, column] = act( sum_(tap, channel) source[position, tap, channel] *
+//                                 w[tap, channel, column] + bias[column] ), group by group.
+template <class T>
+struct Gather {
+  Cut cut;
+  int64_t groups, columns;  // columns of a group
+  const T* source;
+  const T* w;
+  int64_t w_tap, w_group, w_row, w_col;  // strides
+  T* target;
+  const T* bias;
+  void (*activate)(const T*, T*, int64_t);
+  T* packed;
+
+  int64_t packed_sum() const { return cut.depth() * round_up(columns, kNR<T>); }
+
+  // w in strips of kNR columns, for each group and part of the sum.
+  void pack() const {
+    const int64_t strips = ceil_divide(columns, kNR<T>), sums = cut.sums();
+    const int64_t grain = 1 + (int64_t{1} << 14) / (cut.depth() * kNR<T> + 1);
+    parallel_ranges(groups * sums * strips, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t n0 = i % strips * kNR<T>, sum = i / strips % sums, g = i / strips / sums;
+        Box box{};
+        set_positions(cut, 0, box);
+        const int64_t c0 = set_taps(cut, sum, box);
+        const int64_t channels = smaller(cut.channels, cut.C - c0);
+        const Bench<T> bench;
+        T* to = packed + (g * sums + sum) * packed_sum() + n0 * box.tap_count() * channels;
+        const StridedB<T> matrix{w + g * w_group, w_row, w_col};
+        tap_table(cut, box, Layout(cut, box, channels), channels, bench.tap,
+                  [&](int64_t tap, int64_t k) {
+                    StridedB<T>{matrix.data + tap * w_tap, w_row, w_col}.pack(
+                        c0, channels, n0, smaller(kNR<T>, columns - n0), to + k * kNR<T>);
+                  });
+      }
+    });
+  }
+
+  void finish(const int64_t* place, int64_t positions, int64_t g, int64_t n0, int64_t cols) const {
+    if (!bias && !activate) return;
+    for (int64_t p = 0; p < positions; ++p) {
+      T* y = target + place[p] + g * columns + n0;
+      const T* b = bias + g * columns + n0;
+      if (bias) {
+        for_lanes<T>(cols, [&](int64_t j, int64_t lanes) {
+          store_lanes<T>(y + j, load_lanes(y + j, lanes) + load_lanes(b + j, lanes), lanes);
+        });
+      }
+      if (activate) activate(y, y, cols);
+    }
+  }
+
+  // One box of positions, one group, columns [n0, n0 + cols).
+  void chunk(int64_t positions_index, int64_t g, int64_t n0, int64_t cols) const {
+    const Bench<T> bench;
+    Box box;
+    set_positions(cut, positions_index, box);
+    int64_t positions = 0;
+    for (int64_t sum = 0; sum < cut.sums(); ++sum) {
+      const int64_t c0 = set_taps(cut, sum, box);
+      const int64_t channels = smaller(cut.channels, cut.C - c0), all = groups * cut.C;
+      const Layout layout(cut, box, channels);
+      const int64_t depth =
+          tap_table(cut, box, layout, channels, bench.tap, [](int64_t, int64_t) {});
+      positions = position_tables(cut, box, layout, groups * columns, bench.position, bench.place);
+      pad_rows(bench.position, positions);
+      if (depth > 0) {
+        copy_patch(cut, box, layout, source + g * cut.C + c0, all, channels == all, channels,
+                   bench.patch, [](T* to, const T* from, int64_t n) { copy(to, from, n); });
+      }
+      const T* b = packed + (g * cut.sums() + sum) * packed_sum();
+      for (int64_t n = n0; n < n0 + cols; n += kNR<T>) {
+        multiply_strip(positions, smaller(kNR<T>, columns - n), depth, bench.patch, bench.position,
+                       bench.tap, b + n * depth, target + g * columns + n, bench.place, sum > 0);
+      }
+    }
+    finish(bench.place, positions, g, n0, cols);
+  }
+
+  void run() const {
+    const int64_t boxes = cut.position_boxes();
+    if (boxes == 0 || columns == 0) return;
+    pack();
+    // Few boxes: columns are split too, so that every thread finds work.
+    const int64_t most = boxes * groups >= 16 ? 4096 : 64;
+    const int64_t width = round_up(even_part(columns, most), kNR<T>);
+    const int64_t blocks = ceil_divide(columns, width);
+    const int64_t work = cut.images * cut.outs[0] * cut.outs[1] * cut.outs[2] * cut.depth() *
+                         cut.sums() * round_up(smaller(width, columns), kLanes<T>);
+    const int64_t grain = 1 + (int64_t{1} << 19) / (work + 1);  // 1 MFLOP
+    parallel_ranges(boxes * groups * blocks, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t n0 = i % blocks * width;
+        chunk(i / blocks / groups, i / blocks % groups, n0, smaller(width, columns - n0));
+      }
+    });
+  }
+};
+
+template <class T>
+Gather<T> gather_forward(const ConvShape& s) {
+  const Axis axis[3] = {forward_axis(s, 0), forward_axis(s, 1), forward_axis(s, 2)};
+  Gather<T> g{};
+  g.cut = make_cut(axis, s.N, s.C / s.groups, sizeof(T));
+  g.groups = s.groups;
+  g.columns = s.F / s.groups;
+  g.w_tap = s.C / s.groups * s.F, g.w_group = s.F / s.groups, g.w_row = s.F, g.w_col = 1;
+  return g;
+}
+
+template <class T>
+int64_t packed_size(const Gather<T>& g) {
+  return g.groups * g.cut.sums() * g.packed_sum();
+}
+
+template <class T>
+int64_t forward_workspace(const ConvShape& s) {
+  return packed_size(gather_forward<T>(s));
+}
+
+template <class T>
+void forward(const ConvArgs<T>& p) {
+  Gather<T> g = gather_forward<T>(p.shape);
+  g.source = p.a, g.w = p.b, g.target = p.out;
+  g.bias = p.bias, g.activate = p.activate, g.packed = p.workspace;
+  g.run();
+}
+
+// One gathering product for each phase of the strides.
+template <class T, class Body>
+void for_phases(const ConvShape& s, const Body& body) {
+  for (int64_t d = 0; d < s.stride[0]; ++d) {
+    for (int64_t h = 0; h < s.stride[1]; ++h) {
+      for (int64_t w = 0; w < s.stride[2]; ++w) {
+        if (d >= s.in[0] || h >= s.in[1] || w >= s.in[2]) continue;
+        const Axis axis[3] = {gradient_axis(s, 0, d), gradient_axis(s, 1, h),
+                              gradient_axis(s, 2, w)};
+        Gather<T> g{};
+        g.cut = make_cut(axis, s.N, s.F / s.groups, sizeof(T));
+        g.groups = s.groups;
+        g.columns = s.C / s.groups;
+        g.w_tap = s.C / s.groups * s.F, g.w_group = s.F / s.groups, g.w_row = 1, g.w_col = s.F;
+        body(g);
+      }
+    }
+  }
+}
+
+template <class T>
+int64_t input_gradient_workspace(const ConvShape& s) {
+  int64_t size = 0;
+  for_phases<T>(s, [&](const Gather<T>& g) {
+    if (packed_size(g) > size) size = packed_size(g);
+  });
+  return size;
+}
+
+template <class T>
+void input_gradient(const ConvArgs<T>& p) {
+  for_phases<T>(p.shape, [&](Gather<T>& g) {
+    g.source = p.a, g.w = p.b, g.target = p.out;
+    g.bias = p.bias, g.activate = p.activate, g.packed = p.workspace;
+    g.run();
+  });
+}
+
+// dw[(tap, channel), f] = sum over positions: the boxes of positions are summed in `splits` runs,
+// each into its own copy of dw, and the copies are added in order.
+template <class T>
+struct FilterGradient {
+  ConvShape s;
+  Cut cut;
+  int64_t width, blocks;  // columns of one task
+  int64_t splits;
+
+  explicit FilterGradient(const ConvShape& shape) : s(shape) {
+    const Axis axis[3] = {forward_axis(s, 0), forward_axis(s, 1), forward_axis(s, 2)};
+    cut = make_cut(axis, s.N, s.C / s.groups, sizeof(T));
+    width = round_up(even_part(s.F / s.groups < 1 ? 1 : s.F / s.groups, 256), kNR<T>);
+    blocks = ceil_divide(s.F / s.groups, width);
+    const int64_t tasks = s.groups * cut.sums() * blocks + 1;
+    const int64_t room = (int64_t{1} << 23) / (size() + 1);  // elements of all copies
+    splits = smaller(ceil_divide(64, tasks), smaller(cut.position_boxes(), smaller(room, 32)));
+    if (splits < 1) splits = 1;
+  }
+
+  int64_t size() const { return s.kernel[0] * s.kernel[1] * s.kernel[2] * (s.C / s.groups) * s.F; }
+
+  void task(int64_t split, int64_t g, int64_t sum, int64_t n0, const T* x, const T* dy,
+            T* dw) const {
+    const Bench<T> bench;
+    const int64_t C = cut.C, F = s.F / s.groups, cols = smaller(width, F - n0);
+    const int64_t boxes = cut.position_boxes();
+    int64_t dy_row[kPositions];
+    for (int64_t i = boxes * split / splits; i < boxes * (split + 1) / splits; ++i) {
+      Box box;
+      set_positions(cut, i, box);
+      const int64_t c0 = set_taps(cut, sum, box), channels = smaller(cut.channels, C - c0);
+      const Layout layout(cut, box, channels);
+      const int64_t rows =
+          tap_table(cut, box, layout, channels, bench.tap, [&](int64_t tap, int64_t k) {
+            for (int64_t c = 0; c < channels; ++c) bench.place[k + c] = (tap * C + c0 + c) * s.F;
+          });
+      pad_rows(bench.tap, rows);
+      const int64_t positions = position_tables(cut, box, layout, s.F, bench.position, dy_row);
+      copy_patch(cut, box, layout, x + g * C + c0, s.C, channels == s.C, channels, bench.patch,
+                 [](T* to, const T* from, int64_t n) { copy(to, from, n); });
+      for (int64_t n = n0; n < n0 + cols; n += kNR<T>) {
+        const int64_t strip = smaller(kNR<T>, F - n);
+        for (int64_t p = 0; p < positions; ++p) {
+          StridedB<T>{dy + dy_row[p] + g * F + n, 0, 1}.pack(0, 1, 0, strip,
+                                                             bench.strip + p * kNR<T>);
+        }
+        multiply_strip(rows, strip, positions, bench.patch, bench.tap, bench.position, bench.strip,
+                       dw + g * F + n, bench.place, i > boxes * split / splits);
+      }
+    }
+  }
+
+  void run(const T* x, const T* dy, T* dw, T* copies) const {
+    if (size() == 0) return;
+    if (cut.position_boxes() == 0) return clear(dw, size());
+    const int64_t sums = cut.sums();
+    parallel_for(splits * s.groups * sums * blocks, [&](int64_t i) {
+      const int64_t split = i / blocks / sums / s.groups;
+      task(split, i / blocks / sums % s.groups, i / blocks % sums, i % blocks * width, x, dy,
+           splits > 1 ? copies + split * size() : dw);
+    });
+    if (splits == 1) return;
+    parallel_ranges(size(), int64_t{1} << 14, [&](int64_t begin, int64_t end) {
+      for_lanes<T>(end - begin, [&](int64_t i, int64_t lanes) {
+        Vec<T> total = load_lanes(copies + begin + i, lanes);
+        for (int64_t split = 1; split < splits; ++split) {
+          total += load_lanes(copies + split * size() + begin + i, lanes);
+        }
+        store_lanes<T>(dw + begin + i, total, lanes);
+      });
+    });
+  }
+};
+
+template <class T>
+int64_t filter_gradient_workspace(const ConvShape& s) {
+  const FilterGradient<T> g(s);
+  return g.splits > 1 ? g.splits * g.size() : 0;
+}
+
+template <class T>
+void filter_gradient(const ConvArgs<T>& p) {
+  FilterGradient<T>(p.shape).run(p.a, p.b, p.out, p.workspace);
+}
+
+template <class T>
+constexpr Conv<T> kTable = {forward_workspace<T>,         forward<T>,
+                            input_gradient_workspace<T>,  input_gradient<T>,
+                            filter_gradient_workspace<T>, filter_gradient<T>};
+
+}  // namespace
+}  // namespace NARAE_ISA
+
+template <>
+const Conv<float>& implementation<Conv<float>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<float>;
+}
+template <>
+const Conv<double>& implementation<Conv<double>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<double>;
+}
+
+}  // namespace narae
