@@ -120,6 +120,8 @@ py::array forward(const py::array& x, const py::array& w, const Sizes& out, cons
     p.a = a.data(), p.b = b.data(), p.out = y.data(), p.bias = b1.data();
     if (is_pointwise(p.shape)) {
       call_matmul(p, false);
+    } else if (is_depthwise(p.shape)) {
+      run(kernels<DepthwiseConv<T>>().forward, p);
     } else {
       const Conv<T>& conv = kernels<Conv<T>>();
       call(conv.forward_workspace(p.shape), conv.forward, p);
@@ -146,6 +148,8 @@ py::array input_gradient(const py::array& dy, const py::array& w, const Sizes& i
     p.a = a.data(), p.b = b.data(), p.out = dx.data(), p.bias = b1.data();
     if (is_pointwise(p.shape)) {
       call_matmul(p, true);
+    } else if (is_depthwise(p.shape)) {
+      run(kernels<DepthwiseConv<T>>().input_gradient, p);
     } else {
       const Conv<T>& conv = kernels<Conv<T>>();
       call(conv.input_gradient_workspace(p.shape), conv.input_gradient, p);
@@ -170,8 +174,13 @@ py::array filter_gradient(const py::array& x, const py::array& dy, const Sizes& 
     checked_size("conv", shape);
     Output<T> dw(shape);
     p.a = a.data(), p.b = b.data(), p.out = dw.data();
-    const Conv<T>& conv = kernels<Conv<T>>();
-    call(conv.filter_gradient_workspace(p.shape), conv.filter_gradient, p);
+    if (is_depthwise(p.shape)) {
+      const DepthwiseConv<T>& conv = kernels<DepthwiseConv<T>>();
+      call(conv.filter_gradient_workspace(p.shape), conv.filter_gradient, p);
+    } else {
+      const Conv<T>& conv = kernels<Conv<T>>();
+      call(conv.filter_gradient_workspace(p.shape), conv.filter_gradient, p);
+    }
     return dw.array();
   });
 }

@@ -314,16 +314,7 @@ struct FilterGradient {
       task(split, i / blocks / sums % s.groups, i / blocks % sums, i % blocks * width, x, dy,
            splits > 1 ? copies + split * size() : dw);
     });
-    if (splits == 1) return;
-    parallel_ranges(size(), int64_t{1} << 14, [&](int64_t begin, int64_t end) {
-      for_lanes<T>(end - begin, [&](int64_t i, int64_t lanes) {
-        Vec<T> total = load_lanes(copies + begin + i, lanes);
-        for (int64_t split = 1; split < splits; ++split) {
-          total += load_lanes(copies + split * size() + begin + i, lanes);
-        }
-        store_lanes<T>(dw + begin + i, total, lanes);
-      });
-    });
+    if (splits > 1) add_copies(copies, splits, size(), dw);
   }
 };
 

@@ -43,13 +43,13 @@ struct Conv {
   void (*filter_gradient)(const ConvArgs<T>& args);  // a = x, b = dy
 };
 
-// Convolution of each channel by itself: groups = C, F = C * M. Vectors run over channels, nothing
-// is packed. The same contract and arguments.
+// Convolution of each channel by itself: groups = C, F = C * M. The same contract; vectors run over
+// channels, and only the filter gradient needs workspace.
 template <class T>
 struct DepthwiseConv {
-  std::int64_t (*workspace)(const ConvShape& shape);  // for each of the three
   void (*forward)(const ConvArgs<T>& args);
   void (*input_gradient)(const ConvArgs<T>& args);
+  std::int64_t (*filter_gradient_workspace)(const ConvShape& shape);
   void (*filter_gradient)(const ConvArgs<T>& args);
 };
 

@@ -66,7 +66,7 @@ struct Box {
 
 inline constexpr int64_t kPositions = 168;         // of one chunk, at most; a multiple of kMR
 inline constexpr int64_t kDepth = 640;             // (taps, channels) of one chunk, about
-inline constexpr int64_t kMaxTaps = 4096;          // of one chunk
+inline constexpr int64_t kMaxTaps = 1024;          // of one chunk
 inline constexpr int64_t kPatchBytes = 384 << 10;  // a patch stays in L2
 
 // How the work of a gathering product is cut, by shape alone: in blocks of channels and boxes of
@@ -104,8 +104,9 @@ inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // Splits n in equal parts of at most `most`.
 inline int64_t even_part(int64_t n, int64_t most) { return ceil_divide(n, ceil_divide(n, most)); }
 
-// element: bytes of one.
-inline Cut make_cut(const Axis (&axis)[3], int64_t N, int64_t C, int64_t element) {
+// element: bytes of one. most: channels of a block; 0: what makes a good depth of the sum.
+inline Cut make_cut(const Axis (&axis)[3], int64_t N, int64_t C, int64_t element,
+                    int64_t most = 0) {
   const int64_t limit = kPatchBytes / element;
   Cut c{};
   c.N = N, c.C = C, c.images = 1;
@@ -116,9 +117,9 @@ inline Cut make_cut(const Axis (&axis)[3], int64_t N, int64_t C, int64_t element
     c.taps[a] = axis[a].taps == 0 ? 0 : even_part(axis[a].taps, kMaxTaps / (taps ? taps : 1));
     taps *= c.taps[a];
   }
-  const int64_t most = kDepth / (taps ? taps : 1);
+  if (most == 0) most = kDepth / (taps ? taps : 1);
   c.channels = C == 0 ? 1 : even_part(C, most < 1 ? 1 : most);
-  if (c.channels > 8 && c.channels < C) c.channels = smaller(C, round_up(c.channels, 8));
+  if (c.channels > 8 && c.channels < C) c.channels = smaller(C, round_up(c.channels, 16));
   while (!patch_fits(c, limit)) {  // one position: a far reach; ends with single taps
     int widest = 0;
     for (int a = 1; a < 3; ++a) {
@@ -203,6 +204,18 @@ inline void copy(T* to, const T* from, int64_t n) {
   int64_t i = 0;
   for (; i + kLanes<T> <= n; i += kLanes<T>) store(to + i, load(from + i));
   for (; i < n; ++i) to[i] = from[i];
+}
+
+// to = the sum of `copies` arrays of n elements that lie one after the other, in order.
+template <class T>
+inline void add_copies(const T* from, int64_t copies, int64_t n, T* to) {
+  parallel_ranges(n, int64_t{1} << 14, [&](int64_t begin, int64_t end) {
+    for_lanes<T>(end - begin, [&](int64_t i, int64_t lanes) {
+      Vec<T> total = load_lanes(from + begin + i, lanes);
+      for (int64_t c = 1; c < copies; ++c) total += load_lanes(from + c * n + begin + i, lanes);
+      store_lanes<T>(to + begin + i, total, lanes);
+    });
+  });
 }
 
 template <class T>
