@@ -25,7 +25,7 @@ struct Bench {
 
   Bench() {
     patch = static_cast<T*>(scratch());
-    rows = patch + kPatchBytes / sizeof(T);      // kPositions rows of dy
+    rows = patch + kPatchBytes / sizeof(T);  // kPositions rows of dy
     place = reinterpret_cast<int64_t*>(rows + kPositions * kColumns<T>);
     position = reinterpret_cast<int32_t*>(place + kPositions);
     tap = position + kPositions + kTilePositions;
@@ -157,13 +157,12 @@ struct Gather {
       cols = smaller(cut.channels, columns - c0);
       const int64_t padded = round_up(cols, kLanes<T>);
       const Layout layout(cut, box, padded);
-      const int64_t taps =
-          tap_table(cut, box, layout, 1, bench.tap, [&](int64_t w_tap, int64_t t) {
-            const T* w_t = args->b + w_tap * args->shape.F;
-            T* to = bench.w + t * padded;
-            for (int64_t j = 0; j < cols; ++j) to[j] = w_t[forward ? c0 + j : (c0 + j) * M + m];
-            for (int64_t j = cols; j < padded; ++j) to[j] = T(0);
-          });
+      const int64_t taps = tap_table(cut, box, layout, 1, bench.tap, [&](int64_t w_tap, int64_t t) {
+        const T* w_t = args->b + w_tap * args->shape.F;
+        T* to = bench.w + t * padded;
+        for (int64_t j = 0; j < cols; ++j) to[j] = w_t[forward ? c0 + j : (c0 + j) * M + m];
+        for (int64_t j = cols; j < padded; ++j) to[j] = T(0);
+      });
       positions = position_tables(cut, box, layout, columns, bench.position, bench.place);
       repeat_last(bench.position, positions, kTilePositions);
       if (taps > 0) {
@@ -255,12 +254,10 @@ struct FilterGradient {
       const int64_t c0 = set_taps(cut, sum, box), cols = smaller(cut.channels, s.F - c0);
       const int64_t padded = round_up(cols, kLanes<T>);
       const Layout layout(cut, box, padded);
-      const int64_t taps = tap_table(cut, box, layout, 1, bench.tap, [&](int64_t tap, int64_t t) {
-        dw_row[t] = tap * s.F + c0;
-      });
+      const int64_t taps = tap_table(cut, box, layout, 1, bench.tap,
+                                     [&](int64_t tap, int64_t t) { dw_row[t] = tap * s.F + c0; });
       repeat_last(bench.tap, taps, kTileTaps);
-      const int64_t positions =
-          position_tables(cut, box, layout, s.F, bench.position, bench.place);
+      const int64_t positions = position_tables(cut, box, layout, s.F, bench.position, bench.place);
       copy_columns(cut, box, layout, x, s.C, c0, cols, M, true, 0, bench.patch);
       for (int64_t p = 0; p < positions; ++p) {
         copy(bench.rows + p * padded, dy + bench.place[p] + c0, cols);
@@ -289,8 +286,7 @@ void filter_gradient(const ConvArgs<T>& p) {
   if (g.cut.position_boxes() == 0) return clear(p.out, g.size());
   const int64_t sums = g.cut.sums();
   parallel_for(g.splits * sums, [&](int64_t i) {
-    g.task(i / sums, i % sums, p.a, p.b,
-           g.splits > 1 ? p.workspace + i / sums * g.size() : p.out);
+    g.task(i / sums, i % sums, p.a, p.b, g.splits > 1 ? p.workspace + i / sums * g.size() : p.out);
   });
   if (g.splits > 1) add_copies(p.workspace, g.splits, g.size(), p.out);
 }

@@ -1,0 +1,304 @@
+"""Convolutions against the reference on every instruction set, and against Keras."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import numpy as np
+import pytest
+
+import narae
+from helpers import assert_close, randn
+from narae import _core, ops
+from narae.engine import GradientTape, KerasTensor, convert_to_tensor
+from reference import conv as reference
+
+
+def check(op, name, *arrays, dtype="float32", **options):
+    """Forward and all gradients of op(*arrays, **options) against reference.<name>."""
+    forward, backward = getattr(reference, name), getattr(reference, f"{name}_backward")
+    arrays = [None if a is None else a.astype(dtype) for a in arrays]
+    sizes = [None if a is None else np.abs(a) for a in arrays]
+    tensors = [None if a is None else convert_to_tensor(a) for a in arrays]
+    watched = [t for t in tensors if t is not None]
+    with GradientTape() as tape:
+        tape.watch(watched)
+        y = op(*tensors, options)
+    assert y.dtype == dtype
+    assert_close(y.numpy(), forward(*arrays, **options), "conv", forward(*sizes, **options))
+    dy = randn(y.shape, dtype, seed=9)
+    got = tape.gradient(y, watched, output_gradients=convert_to_tensor(dy))
+    expected = [g for g in backward(dy, *arrays, **options) if g is not None]
+    scale = [g for g in backward(np.abs(dy), *sizes, **options) if g is not None]
+    assert_close([g.numpy() for g in got], expected, "conv", scale)
+
+
+def run_conv(x, w, b, options):
+    options = {"dilation_rate" if k == "dilation" else k: v for k, v in options.items()}
+    return ops.conv(x, w, bias=b, **options)
+
+
+def run_depthwise(x, w, b, options):
+    options = {"dilation_rate" if k == "dilation" else k: v for k, v in options.items()}
+    return ops.depthwise_conv(x, w, bias=b, **options)
+
+
+def run_transpose(x, w, b, options):
+    options = {"dilation_rate" if k == "dilation" else k: v for k, v in options.items()}
+    return ops.conv_transpose(x, w, bias=b, **options)
+
+
+STEPS = [(1, 1), (2, 1), (1, 2), (3, 2), (2, 3), (4, 6)]  # (strides, dilation)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(("strides", "dilation"), STEPS)
+@pytest.mark.parametrize(
+    ("size", "kernel"),
+    [((9,), (3,)), ((13, 14), (3, 2)), ((7, 8, 9), (1, 2, 2)), ((6, 5), (1, 1))],
+)
+def test_conv(isa, size, kernel, strides, dilation, padding, dtype):
+    x, w, b = randn((2, *size, 3)), randn((*kernel, 3, 5)), randn(5)
+    options = {"strides": strides, "padding": padding, "dilation": dilation}
+    check(run_conv, "conv", x, w, b, dtype=dtype, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("filters", [1, 15, 16, 17, 33])
+@pytest.mark.parametrize("channels", [1, 2, 17, 80])
+def test_conv_channels(isa, channels, filters, dtype):
+    x, w = randn((3, 7, 6, channels)), randn((3, 3, channels, filters))
+    check(run_conv, "conv", x, w, None, dtype=dtype, padding="same")
+
+
+@pytest.mark.parametrize(
+    ("channels", "filters", "groups"), [(4, 6, 2), (6, 3, 3), (34, 36, 2), (5, 5, 5), (3, 9, 3)]
+)
+@pytest.mark.parametrize("strides", [1, 2])
+def test_conv_groups(isa, channels, filters, groups, strides):
+    x, w = randn((2, 7, 9, channels)), randn((3, 2, channels // groups, filters))
+    check(run_conv, "conv", x, w, randn(filters), strides=strides, padding="same")
+
+
+def test_conv_paddings(isa):
+    x, w = randn((2, 11, 4)), randn((3, 4, 5))
+    check(run_conv, "conv", x, w, randn(5), padding="causal", dilation=2)
+    check(run_conv, "conv", x, w, randn(5), padding=((5, 0),), strides=2)
+    x, w = randn((1, 4, 5, 2)), randn((3, 3, 2, 3))
+    check(run_conv, "conv", x, w, None, padding=((0, 7), (4, 1)))
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "strides", "dilation"),
+    [
+        ((1, 5000, 1), (1500, 1, 3), 1, 1),  # more taps than one chunk takes
+        ((1, 120000, 1), (3, 1, 3), 1, 50000),  # a reach wider than a patch may be
+        ((1, 60, 60, 2), (40, 40, 2, 3), 9, 1),
+        ((2, 40, 700), (3, 700, 9), 1, 1),  # many channels
+        ((40, 1, 1, 20), (3, 3, 20, 20), 1, 1),  # many images of one cell
+        ((1, 300, 2, 3), (2, 2, 3, 4), 5, 1),
+    ],
+)
+def test_conv_that_is_cut(isa, x, w, strides, dilation):
+    options = {"strides": strides, "padding": "same", "dilation": dilation}
+    check(run_conv, "conv", randn(x), randn(w), None, **options)
+    w = (*w[:-2], x[-1], 1)
+    check(run_depthwise, "depthwise_conv", randn(x), randn(w), None, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("strides", "dilation"), STEPS)
+@pytest.mark.parametrize(("channels", "multiplier"), [(2, 1), (16, 1), (17, 2), (70, 1), (5, 3)])
+def test_depthwise(isa, channels, multiplier, strides, dilation, dtype):
+    x, w = randn((2, 13, 14, channels)), randn((3, 2, channels, multiplier))
+    b = randn(channels * multiplier)
+    options = {"strides": strides, "padding": "same", "dilation": dilation}
+    check(run_depthwise, "depthwise_conv", x, w, b, dtype=dtype, **options)
+
+
+@pytest.mark.parametrize("size", [(9,), (5, 6), (4, 3, 5)])
+def test_separable(isa, size):
+    rank = len(size)
+    w, p = randn((*(3, 2, 2)[:rank], 4, 2)), randn((*(1,) * rank, 8, 5))
+
+    def run(x, w, p, b, options):
+        return ops.separable_conv(x, w, p, bias=b, **options)
+
+    x = randn((2, *size, 4))
+    check(run, "separable_conv", x, w, p, randn(5), strides=2, padding="same", dtype="float64")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(
+    ("strides", "dilation", "output_padding"),
+    [(1, 1, None), (2, 1, None), (3, 1, 1), (2, 1, 0), (1, 2, None), (2, 1, 1), (5, 1, None)],
+)
+@pytest.mark.parametrize("size", [(6,), (5, 4), (3, 4, 2)])
+def test_conv_transpose(isa, size, strides, dilation, output_padding, padding, dtype):
+    x, w = randn((2, *size, 4)), randn((*(3, 2, 4)[: len(size)], 5, 4))
+    options = {"strides": strides, "padding": padding, "dilation": dilation}
+    options["output_padding"] = output_padding
+    check(run_transpose, "conv_transpose", x, w, randn(5), dtype=dtype, **options)
+
+
+def test_channels_first():
+    x, w, b = randn((2, 3, 8, 9)), randn((3, 3, 3, 5)), randn(5)
+    last = np.moveaxis(x, 1, -1)
+    for f, kernel in [
+        (ops.conv, w),
+        (ops.depthwise_conv, w),
+        (ops.conv_transpose, randn((2, 2, 5, 3))),
+    ]:
+        b = randn(15) if f is ops.depthwise_conv else randn(5)
+        y = f(x, kernel, strides=2, bias=b, data_format="channels_first")
+        expected = f(last, kernel, strides=2, bias=b).numpy()
+        np.testing.assert_array_equal(y.numpy(), np.moveaxis(expected, -1, 1))
+
+
+def test_second_derivatives():
+    x, w = convert_to_tensor(randn((1, 5, 5, 2), "float64")), randn((3, 3, 2, 3), "float64")
+    w = convert_to_tensor(w)
+
+    def f(x, w):  # cubic in each, so that no derivative vanishes
+        y = ops.conv(x, w, padding="same", strides=2)
+        return ops.sum(y * y * y)
+
+    def directional(x, w):
+        dx, dw = narae.grad(f)(x, w)
+        return ops.sum(dx * dx) + ops.sum(dw * dw)
+
+    dx, dw = narae.grad(directional)(x, w)
+    step = 1e-5
+    for tensor, gradient in [(x, dx), (w, dw)]:
+        at = (0, 2, 1, 1) if tensor is x else (1, 1, 0, 2)
+        values = []
+        for sign in (1, -1):
+            moved = tensor.numpy().copy()
+            moved[at] += sign * step
+            pair = (moved, w) if tensor is x else (x, moved)
+            values.append(float(directional(*pair)))
+        slope = (values[0] - values[1]) / (2 * step)
+        np.testing.assert_allclose(gradient.numpy()[at], slope, rtol=1e-5)
+
+
+def test_first_layer_has_no_input_gradient(monkeypatch):
+    x, w = randn((1, 5, 5, 2)), narae.Variable(randn((3, 3, 2, 3)))
+
+    def refuse(*_):
+        raise AssertionError("an input gradient that nobody wants")
+
+    monkeypatch.setattr(_core, "conv_input_gradient", refuse)
+    with GradientTape() as tape:
+        y = ops.conv(x, w)
+    assert tape.gradient(y, [w])[0].shape == w.shape
+
+
+def test_activation():
+    x, w, b = randn((2, 6, 6, 3)), randn((3, 3, 3, 4)), randn(4)
+    plain = ops.conv(x, w, bias=b).numpy()
+    np.testing.assert_array_equal(
+        ops.conv(x, w, bias=b, activation="relu").numpy(), np.maximum(plain, 0)
+    )
+    np.testing.assert_array_equal(ops.conv(x, w, bias=b, activation=ops.negative).numpy(), -plain)
+
+
+@pytest.mark.parametrize("shape", [(0, 6, 6, 3), (2, 6, 6, 0)])
+def test_empty(isa, shape):
+    w = randn((3, 3, max(shape[-1], 0), 4))
+    if shape[-1] == 0:
+        with pytest.raises(ValueError, match="in_channels"):
+            ops.conv(randn(shape), w)
+        return
+    w = narae.Variable(w)
+    with GradientTape() as tape:
+        y = ops.conv(randn(shape), w)
+    assert y.shape == (0, 4, 4, 4)
+    np.testing.assert_array_equal(tape.gradient(y, [w])[0].numpy(), 0 * w.numpy())
+
+
+def test_threads_give_the_same_bits(isa):
+    x, w = randn((5, 15, 17, 20)), randn((3, 3, 20, 40))
+    d = randn((3, 3, 20, 1))
+    results = []
+    before = _core.num_threads()
+    for threads in (1, 2, 5):
+        _core.set_num_threads(threads)
+        f = narae.value_and_grad(lambda x, w: ops.sum(ops.conv(x, w, strides=2) ** 2))
+        g = narae.value_and_grad(lambda x, w: ops.sum(ops.depthwise_conv(x, w) ** 2))
+        results.append([t.numpy() for v, (a, b) in (f(x, w), g(x, d)) for t in (v, a, b)])
+    _core.set_num_threads(before)
+    for other in results[1:]:
+        for a, b in zip(results[0], other):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_symbolic():
+    x, w = KerasTensor((None, None, 9, 3)), randn((3, 3, 3, 8))
+    assert ops.conv(x, w, strides=2, padding="same").shape == (None, None, 5, 8)
+    assert ops.conv_transpose(x, randn((2, 2, 4, 3)), strides=2).shape == (None, None, 18, 4)
+
+
+BAD = [
+    (lambda: ops.conv(randn((2, 5, 5, 3)), randn((3, 3, 4, 8))), "in_channels equal to"),
+    (lambda: ops.conv(randn((2, 5, 5, 4)), randn((3, 3, 2, 3))), "in as many groups"),
+    (lambda: ops.conv(randn((2, 5, 5, 3)), randn((6, 3, 3, 8))), "at least as large as the window"),
+    (lambda: ops.conv(randn((2, 5, 5, 3)), randn((3, 3, 8))), "kernel of shape"),
+    (lambda: ops.conv(randn((2, 5)), randn((3, 3, 8))), "one to three spatial axes"),
+    (lambda: ops.conv(randn((2, 5, 3)), randn((3, 3, 8)), strides=0), "strides to be a positive"),
+    (lambda: ops.conv(randn((2, 5, 3)), randn((3, 3, 8)), strides=(1, 2)), "tuple of 1"),
+    (lambda: ops.conv(randn((2, 5, 3)), randn((3, 3, 8)), dilation_rate=-1), "dilation_rate"),
+    (lambda: ops.conv(randn((2, 5, 3)), randn((3, 3, 8)), dilation_rate=2.5), "dilation_rate"),
+    (lambda: ops.conv(randn((2, 5, 3)), randn((3, 3, 8)), padding="full"), "padding"),
+    (lambda: ops.conv(randn((2, 5, 3)), randn((3, 3, 8)), padding=[(-1, 0)]), "padding"),
+    (lambda: ops.conv(randn((2, 5, 3)), randn((3, 3, 8)), data_format="NHWC"), "data_format"),
+    (lambda: ops.conv(randn((2, 5, 3)), randn((3, 3, 8)), bias=randn(3)), r"bias of shape \(8,\)"),
+    (lambda: ops.conv(randn((2, 5, 3)), randn((0, 3, 8))), "kernel of shape"),
+    (lambda: ops.depthwise_conv(randn((2, 5, 3)), randn((3, 4, 8))), "as many channels"),
+    (lambda: ops.conv_transpose(randn((2, 5, 3)), randn((3, 8, 4))), "on its last axis"),
+    (lambda: ops.conv_transpose(randn((2, 5, 3)), randn((3, 8, 3)), padding="causal"), "padding"),
+    (
+        lambda: ops.conv_transpose(randn((2, 5, 3)), randn((3, 8, 3)), output_padding=1),
+        "output_padding less than strides",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD)
+def test_bad_arguments(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert str(error.value).startswith("narae.ops.") and "Received: " in str(error.value)
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(("strides", "dilation"), [(1, 1), (2, 1), (1, 2), ((2, 1), 1), (2, 2)])
+def test_keras_conv(strides, dilation, padding):
+    keras = pytest.importorskip("keras")
+    x, options = randn((2, 9, 8, 4)), {"strides": strides, "padding": padding}
+    for name, w in [
+        ("conv", randn((3, 2, 4, 6))),
+        ("conv", randn((3, 2, 2, 6))),
+        ("depthwise_conv", randn((3, 2, 4, 2))),
+        ("conv_transpose", randn((3, 2, 5, 4))),
+    ]:
+        both = {**options, "dilation_rate": dilation}
+        expected = np.asarray(getattr(keras.ops, name)(x, w, **both))
+        np.testing.assert_allclose(getattr(ops, name)(x, w, **both), expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    ("strides", "output_padding"), [(1, None), (2, 1), (3, 2), (3, 0), (4, None)]
+)
+def test_keras_conv_transpose(kernel, strides, output_padding, padding):
+    keras = pytest.importorskip("keras")
+    x, w = randn((2, 5, 6, 4)), randn((kernel, kernel, 3, 4))
+    options = {"strides": strides, "padding": padding, "output_padding": output_padding}
+    expected = np.asarray(keras.ops.conv_transpose(x, w, **options))
+    actual = ops.conv_transpose(x, w, **options)
+    np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-5)
