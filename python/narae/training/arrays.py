@@ -21,14 +21,14 @@ Batch = tuple[Any, Any, Any]
 # --- trees: nested dicts, lists and tuples of arrays ---------------------------------------------
 
 
-def _map_named(function: Callable[[Any, str], Any], data: Any, name: str) -> Any:
+def map_named(function: Callable[[Any, str], Any], data: Any, name: str) -> Any:
     """Applies `function(leaf, name)` to every leaf but None; a list of numbers is one leaf."""
     if data is None:
         return None
     if isinstance(data, dict):
-        return {k: _map_named(function, v, f"{name}[{k!r}]") for k, v in data.items()}
+        return {k: map_named(function, v, f"{name}[{k!r}]") for k, v in data.items()}
     if isinstance(data, (list, tuple)) and not _is_list_of_numbers(data):
-        items = [_map_named(function, v, f"{name}[{i}]") for i, v in enumerate(data)]
+        items = [map_named(function, v, f"{name}[{i}]") for i, v in enumerate(data)]
         return type(data)(*items) if hasattr(data, "_fields") else type(data)(items)
     return function(data, name)
 
@@ -37,9 +37,9 @@ def map_arrays(function: Callable[[np.ndarray], Any], arrays: Any) -> Any:
     return tree.map_structure(lambda a: None if a is None else function(a), arrays)
 
 
-def _named_leaves(data: Any, name: str) -> list[tuple[str, Any]]:
+def named_leaves(data: Any, name: str) -> list[tuple[str, Any]]:
     leaves: list[tuple[str, Any]] = []
-    _map_named(lambda leaf, leaf_name: leaves.append((leaf_name, leaf)), data, name)
+    map_named(lambda leaf, leaf_name: leaves.append((leaf_name, leaf)), data, name)
     return leaves
 
 
@@ -168,7 +168,7 @@ def to_array(value: Any, name: str = "x", dtype: np.dtype | None = None) -> np.n
 
 
 def _check_labels(y: Any) -> None:
-    for name, labels in _named_leaves(y, "y"):
+    for name, labels in named_leaves(y, "y"):
         with np.errstate(invalid="ignore"):  # inf - inf
             if labels.dtype.kind != "f" or not math.isnan(labels.sum()):  # a sum costs no memory
                 continue
@@ -183,9 +183,9 @@ def _check_labels(y: Any) -> None:
 def _check_counts(x: Any, y: Any = None, sample_weight: Any = None) -> int:
     """The number of samples that all arrays share."""
     named = [
-        *_named_leaves(x, "x"),
-        *_named_leaves(y, "y"),
-        *_named_leaves(sample_weight, "sample_weight"),
+        *named_leaves(x, "x"),
+        *named_leaves(y, "y"),
+        *named_leaves(sample_weight, "sample_weight"),
     ]
     if not named:
         raise ValueError("narae.Model: expected data. Received: x=None.")
@@ -215,8 +215,8 @@ def _check_sample_weight(y: Any, sample_weight: Any) -> Any:
                 f"array per output. Received: sample_weight.shape={sample_weight.shape}."
             )
         return map_arrays(lambda _: sample_weight, y)
-    labels = dict(_named_leaves(y, "sample_weight"))
-    for name, weight in _named_leaves(sample_weight, "sample_weight"):
+    labels = dict(named_leaves(y, "sample_weight"))
+    for name, weight in named_leaves(sample_weight, "sample_weight"):
         if name not in labels:
             raise ValueError(
                 "narae.Model: expected sample_weight to have the structure of y. "
@@ -290,8 +290,8 @@ def prepare_batch(
     Raises:
         ValueError: data that cannot be trained on, with the name of the array at fault.
     """
-    arrays = _map_named(to_array, x, "x")
-    labels = arrays if y is x else _map_named(to_array, y, "y")  # an auto-encoder's, converted once
+    arrays = map_named(to_array, x, "x")
+    labels = arrays if y is x else map_named(to_array, y, "y")  # an auto-encoder's, converted once
     if class_weight is not None:
         if sample_weight is not None:
             raise ValueError(
@@ -301,7 +301,7 @@ def prepare_batch(
         if labels is not None:
             sample_weight = class_weight_to_sample_weight(labels, class_weight)
     dtype = _float_dtype()
-    weights = _map_named(lambda w, n: to_array(w, n, dtype), sample_weight, "sample_weight")
+    weights = map_named(lambda w, n: to_array(w, n, dtype), sample_weight, "sample_weight")
     _check_counts(arrays, labels, weights)
     _check_labels(labels)
     if weights is not None:
@@ -345,7 +345,7 @@ def train_validation_split(arrays: Batch, validation_split: float) -> tuple[Batc
                 "narae.Model: expected arrays with validation_split; batches cannot be split by "
                 f"rows, pass validation_data. Received: {name} of type {type(value).__name__}."
             )
-    arrays = tuple(_map_named(to_array, value, name) for name, value in named)
+    arrays = tuple(map_named(to_array, value, name) for name, value in named)
     count = _check_counts(*arrays)
     split = math.floor(count * (1.0 - validation_split))
     if split == 0 or split == count:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 
 
@@ -22,6 +21,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
     >>> with atomic_path("log.json") as temporary, open(temporary, "w") as file:
     ...     file.write("{}")
     """
+    import tempfile
+
     path = os.fspath(path)
     folder, name = os.path.split(os.path.abspath(path))
     handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
