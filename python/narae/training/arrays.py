@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from narae.engine import config, tree
+from narae.engine import config, dtypes, tree
 from narae.engine.tensor import Tensor
 
 Batch = tuple[Any, Any, Any]
+_AS_THEY_ARE = ("bool", *dtypes.INTS)
 
 
 # --- trees: nested dicts, lists and tuples of arrays ---------------------------------------------
@@ -61,12 +62,11 @@ def _float_dtype() -> np.dtype:
 
 def _kernel_dtype(dtype: np.dtype, name: str) -> np.dtype:
     """The dtype, native and one that kernels take, in which values of `dtype` are held."""
+    held = dtypes.storage_dtype(dtype)
+    if held in _AS_THEY_ARE:
+        return np.dtype(held)
     if dtype.kind == "f" or dtype.name == "bfloat16":
         return _float_dtype()
-    if dtype.name in ("bool", "uint8", "int32", "int64"):
-        return np.dtype(dtype.name)
-    if dtype.kind in "iu":
-        return np.dtype("int32" if dtype.itemsize <= 2 else "int64")
     if dtype.kind in "USO" or dtype.name == "StringDType()":
         what = "Python objects (mixed or missing values)" if dtype.kind == "O" else "strings"
         hint = (
@@ -94,10 +94,10 @@ def _from_pandas(value: Any, name: str) -> np.ndarray:
         value = value.to_frame()
     if not isinstance(value, pandas.DataFrame):  # an Index or an extension array
         return value.to_numpy()
-    dtypes = [getattr(d, "numpy_dtype", d) for d in value.dtypes]  # nullable Int64 -> int64
+    held = [getattr(d, "numpy_dtype", d) for d in value.dtypes]  # nullable Int64 -> int64
     wrong = [
         f"{column!r} ({original})"
-        for column, original, dtype in zip(value.columns, value.dtypes, dtypes)
+        for column, original, dtype in zip(value.columns, value.dtypes, held)
         if getattr(dtype, "kind", "O") not in "fiub"
     ]
     if wrong:
@@ -105,9 +105,9 @@ def _from_pandas(value: Any, name: str) -> np.ndarray:
             f"narae.Model: expected every column of {name} to be numeric. Received: "
             f"{', '.join(wrong)}; encode them first, for example with pandas.get_dummies."
         )
-    if value.isna().to_numpy().any() or any(dtype.kind == "f" for dtype in dtypes):
+    if value.isna().to_numpy().any() or any(dtype.kind == "f" for dtype in held):
         return value.to_numpy(dtype="float64", na_value=np.nan)
-    return value.to_numpy(dtype=np.result_type(*dtypes) if dtypes else None)
+    return value.to_numpy(dtype=np.result_type(*held) if held else None)
 
 
 def to_array(value: Any, name: str = "x", dtype: np.dtype | None = None) -> np.ndarray:

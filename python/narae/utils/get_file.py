@@ -60,9 +60,11 @@ def get_file(
         ValueError: no address, or a hash that does not match.
         OSError: the download failed.
     """
+    import urllib.parse
+
     if origin is None:
         raise ValueError("narae.utils.get_file: expected an address. Received: origin=None.")
-    name = os.fspath(fname) if fname else os.path.basename(origin.split("?")[0].rstrip("/"))
+    name = os.fspath(fname) if fname else os.path.basename(urllib.parse.urlsplit(origin).path)
     folder = os.path.join(os.fspath(cache_dir or cache_folder()), cache_subdir)
     path = os.path.join(folder, name)
     inside = os.path.abspath(path).startswith(os.path.abspath(folder) + os.sep)
@@ -146,7 +148,7 @@ def _download(origin: str, path: str, expected: str | None, algorithm: str) -> N
 def _copy(response: Any, file: Any) -> None:
     length = response.headers.get("Content-Length")
     total = int(length) if length else None
-    bar = Progbar(total, unit_name="byte")
+    bar = Progbar(total)
     done = 0
     while chunk := response.read(_CHUNK_BYTES):
         file.write(chunk)

@@ -29,8 +29,8 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
            [0., 0., 1.]], dtype=float32)
     """
     given = np.asarray(x)
-    labels = given.astype("int64")
-    if given.dtype.kind not in "iubf" or (given.dtype.kind == "f" and (labels != given).any()):
+    labels = given.astype("int64") if given.dtype.kind in "iubf" else None
+    if labels is None or (labels != given).any():
         raise ValueError(
             f"narae.utils.to_categorical: expected integers. Received: x of dtype {given.dtype}."
         )

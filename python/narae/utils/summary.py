@@ -9,8 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from narae.engine import tree
-from narae.engine.dtypes import itemsize
 from narae.engine.operation import node_of
 from narae.training.progress import print_message
 
@@ -198,7 +199,7 @@ def _totals(model: Any) -> list[str]:
 
 
 def _count(variables: list[Any]) -> str:
-    sizes = [(int(v.size), itemsize(v.dtype)) for v in variables]
+    sizes = [(int(v.size), np.dtype(v.dtype).itemsize) for v in variables]
     bytes_left, unit = float(sum(count * width for count, width in sizes)), "B"
     for larger in ("KB", "MB", "GB", "TB"):
         if bytes_left < 1024:
