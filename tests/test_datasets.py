@@ -283,7 +283,8 @@ def test_california_housing_arguments(folder, kwargs, message):
 @pytest.mark.parametrize(
     "text, message",
     [("", "the columns"), ("a,b\n1,2\n", "the columns"),
-     (lambda t: t.replace("13.0", "many"), "table of numbers"), (lambda t: t.split("\n")[0], "in 0 rows"),
+     (lambda t: t.replace("13.0", "many"), "table of numbers"),
+     (lambda t: t.split("\n")[0], "in 0 rows"),
      (lambda t: t.replace("13.0", ""), "without gaps"), (lambda t: t[:-30], "table")],
 )  # fmt: skip
 def test_broken_housing_tables(folder, text, message):
