@@ -27,7 +27,7 @@ from .arrays import (
 )
 from .callback import CallbackList
 from .compile_utils import CompiledLoss, CompiledMetrics, add_to_mean, total_loss
-from .data import ArrayDataset, gather_rows, make_dataset
+from .data import ArrayDataset, PyDatasetAdapter, gather_rows, make_dataset
 
 
 class Trainer:
@@ -528,7 +528,12 @@ class Trainer:
             callbacks, True, verbose, epochs=epochs, steps=dataset.num_batches
         )
         logs = {}
+        self._initial_epoch = None
         callbacks.on_train_begin()
+        if self._initial_epoch is not None:  # BackupAndRestore found an earlier run
+            initial_epoch = self._initial_epoch
+            if isinstance(dataset, PyDatasetAdapter):
+                first = None  # its order was drawn before the random state was restored
         for epoch in range(initial_epoch, epochs):
             self.reset_metrics()
             callbacks.on_epoch_begin(epoch)
