@@ -1,6 +1,7 @@
 #include "kernels/gemm.h"
 
 #include "bindings/arrays.h"
+#include "kernels/activation.h"
 
 namespace narae {
 namespace {
@@ -89,13 +90,21 @@ const Binding gemm([](py::module_& m) {
   m.def(
       "matmul",
       [](const py::array& x, const py::array& w, bool transpose_x, bool transpose_w,
-         const py::object& bias) {
+         const py::object& bias, const char* activation) {
         return dispatch<float, double>("matmul", x, [&](auto zero) -> py::array {
-          return matmul<decltype(zero)>(x, w, transpose_x, transpose_w, bias, nullptr);
+          using T = decltype(zero);
+          PlainActivation<T> activate = nullptr;
+          if (activation) {
+            activate = kernels<Activation<T>>().plain.find(activation);
+            if (!activate)
+              fail_value("matmul", "activation to be relu, sigmoid, tanh or None", activation);
+          }
+          return matmul<T>(x, w, transpose_x, transpose_w, bias, activate);
         });
       },
       py::arg("x1"), py::arg("x2"), py::arg("transpose_x1") = false,
-      py::arg("transpose_x2") = false, py::arg("bias") = py::none());
+      py::arg("transpose_x2") = false, py::arg("bias") = py::none(),
+      py::arg("activation") = py::none());
   m.def("bias_backward", bias_backward, py::arg("dy"));
 });
 

@@ -78,4 +78,211 @@ inline Vec<T> exp(Vec<T> x) {
   return y * exp2_int<T>(half) * exp2_int<T>(whole - half);
 }
 
+template <class T>
+inline Vec<T> sqrt(Vec<T> x) {
+  NARAE_UNROLL
+  for (int i = 0; i < kLanes<T>; ++i) {
+    if constexpr (sizeof(T) == 4) {
+      x[i] = __builtin_sqrtf(x[i]);
+    } else {
+      x[i] = __builtin_sqrt(x[i]);
+    }
+  }
+  return x;
+}
+
+// log(x) = e ln 2 + log(1 + f), x = 2^e (1 + f), 1 + f in [sqrt(1/2), sqrt(2)). With s = f / (2 + f):
+//   log(1 + f) = 2 atanh(s) = 2 s + s R = f - s (f - R),  R = 2 (s^2/3 + s^4/5 + ...)
+// Error <= 2 ulp.
+template <class T>
+inline Vec<T> log(Vec<T> x) {
+  constexpr bool kFloat = sizeof(T) == 4;
+  constexpr int kMantissa = FloatBits<T>::kMantissa;
+  constexpr T kSmallest = kFloat ? T(0x1p-126) : T(0x1p-1022);
+  using I = Vec<Int<T>>;
+  const I subnormal = x < kSmallest;
+  const Vec<T> normal = subnormal ? x * (kFloat ? T(0x1p25) : T(0x1p54)) : x;
+  // Biased so that the mantissa's range starts at sqrt(1/2).
+  constexpr Int<T> kRoot = kFloat ? Int<T>(0x3f3504f3) : Int<T>(0x3fe6a09e667f3bcd);
+  const I bits = bit_cast<I>(normal) - kRoot;
+  const I exponent = (bits >> kMantissa) + (subnormal & (kFloat ? Int<T>(-25) : Int<T>(-54)));
+  const Vec<T> f =
+      bit_cast<Vec<T>>((bits & ((Int<T>(1) << kMantissa) - 1)) + kRoot) - T(1);
+  const Vec<T> e = __builtin_convertvector(exponent, Vec<T>);
+  const Vec<T> s = f / (T(2) + f), z = s * s;
+  Vec<T> R;
+  if constexpr (kFloat) {
+    R = z * horner<T>(z, T(2) / 11, T(2) / 9, T(2) / 7, T(2) / 5, T(2) / 3);
+  } else {
+    R = z * horner<T>(z, T(2) / 23, T(2) / 21, T(2) / 19, T(2) / 17, T(2) / 15, T(2) / 13,
+                      T(2) / 11, T(2) / 9, T(2) / 7, T(2) / 5, T(2) / 3);
+  }
+  const Vec<T> high = e * (kFloat ? T(0.693359375) : T(0.693147180369123816490));
+  const Vec<T> low = e * (kFloat ? T(-2.12194440054690583e-4) : T(1.90821492927058770002e-10));
+  Vec<T> y = high + (f - (s * (f - R) - low));
+  constexpr T kInfinity = T(__builtin_inf());
+  y = x == kInfinity ? x : y;
+  y = x == 0 ? broadcast(-kInfinity) : y;
+  return (x < 0) | (x != x) ? broadcast(T(__builtin_nan(""))) : y;
+}
+
+// log(1 + x): the rounding error c of u = 1 + x is made good by log(u + c) = log(u) + c / u.
+// Error <= 3 ulp.
+template <class T>
+inline Vec<T> log1p(Vec<T> x) {
+  const Vec<T> u = T(1) + x;
+  const Vec<T> y = log<T>(u) + (x - (u - T(1))) / u;
+  const auto plain = (u == 0) | (u == T(__builtin_inf()));  // the quotient is no number there
+  return u == T(1) ? x : plain ? log<T>(u) : y;
+}
+
+// exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), with r as in exp. Error <= 2 ulp.
+template <class T>
+inline Vec<T> expm1(Vec<T> x) {
+  constexpr bool kFloat = sizeof(T) == 4;
+  const T low = kFloat ? T(-30) : T(-60), high = kFloat ? T(89) : T(710);
+  const Vec<T> given = x;
+  x = x < low ? broadcast(low) : x;
+  x = x > high ? broadcast(high) : x;
+  const Vec<T> n = round_small<T>(x * T(1.4426950408889634074));
+  const Vec<T> r = (x - n * (kFloat ? T(0.693359375) : T(0.693147180369123816490))) -
+                   n * (kFloat ? T(-2.12194440054690583e-4) : T(1.90821492927058770002e-10));
+  Vec<T> p;  // (exp(r) - 1 - r) / r^2
+  if constexpr (kFloat) {
+    p = horner<T>(r, T(1) / 40320, T(1) / 5040, T(1) / 720, T(1) / 120, T(1) / 24, T(1) / 6,
+                  T(0.5));
+  } else {
+    p = horner<T>(r, T(1) / 87178291200, T(1) / 6227020800, T(1) / 479001600, T(1) / 39916800,
+                  T(1) / 3628800, T(1) / 362880, T(1) / 40320, T(1) / 5040, T(1) / 720,
+                  T(1) / 120, T(1) / 24, T(1) / 6, T(0.5));
+  }
+  p = r + r * r * p;
+  // Half of 2^n, which is finite where 2^n overflows.
+  const Vec<T> half = exp2_int<T>(__builtin_convertvector(n, Vec<Int<T>>) - 1);
+  const Vec<T> y = (half * p + (half - T(0.5))) * T(2);
+  return given == 0 ? given : n == 0 ? p : y;
+}
+
+// tanh(x) = t / (t + 2), t = exp(2 |x|) - 1, with the sign of x. Error <= 4 ulp.
+template <class T>
+inline Vec<T> tanh(Vec<T> x) {
+  constexpr T kOne = sizeof(T) == 4 ? T(10) : T(20);  // tanh rounds to 1 from here on
+  const Vec<T> a = abs<T>(x);
+  const Vec<T> t = expm1<T>(T(2) * (a > kOne ? broadcast(kOne) : a));
+  const Vec<T> y = t / (t + T(2));
+  const auto sign = bit_cast<Vec<Int<T>>>(x) ^ bit_cast<Vec<Int<T>>>(a);
+  return bit_cast<Vec<T>>(bit_cast<Vec<Int<T>>>(y) | sign);
+}
+
+// 1 / (1 + exp(-x)), for negative x as exp(x) / (1 + exp(x)). Error <= 3 ulp.
+template <class T>
+inline Vec<T> sigmoid(Vec<T> x) {
+  const Vec<T> e = exp<T>(-abs<T>(x));
+  return (x < 0 ? e : broadcast(T(1))) / (T(1) + e);
+}
+
+// log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)). Error <= 4 ulp.
+template <class T>
+inline Vec<T> softplus(Vec<T> x) {
+  return (x < 0 ? Vec<T>{} : x) + log1p<T>(exp<T>(-abs<T>(x)));
+}
+
+// erf(x): x P(x^2) for |x| <= 1, else 1 - exp(-Q(|x|)), Q(x) = -log(erfc(x)) to the end of [1, 4]
+// (float32) or [1, 6] (float64), where erf rounds to 1. P and Q interpolate at Chebyshev nodes.
+// Error <= 3 ulp.
+template <class T>
+inline Vec<T> erf(Vec<T> x) {
+  constexpr bool kFloat = sizeof(T) == 4;
+  const T one = kFloat ? T(4) : T(6);
+  const Vec<T> a = abs<T>(x);
+  const Vec<T> z = a < T(1) ? x * x : broadcast(T(1));
+  const Vec<T> t = ((a < T(1) ? broadcast(T(1)) : a > one ? broadcast(one) : a) * T(2) - (one + 1)) *
+                   (T(1) / (one - 1));
+  Vec<T> P, Q;
+  if constexpr (kFloat) {
+    P = horner<T>(z, T(7.8758750627e-5), T(-0.00080168642872), T(0.0051890874234),
+                  T(-0.026854212011), T(0.11283594715), T(-0.37612626667), T(1.1283791658));
+    Q = horner<T>(t, T(-4.19584001e-5), T(0.000227499504), T(-0.000880397082), T(0.00319030541),
+                  T(-0.0109618492), T(0.036647578), T(2.12376083), T(8.02902101), T(7.80681527));
+  } else {
+    P = horner<T>(z, T(-4.2309458242953378173e-12), T(8.7090451290531066896e-11),
+                  T(-1.2164560057283450081e-9), T(1.4792401209404813002e-8),
+                  T(-1.6364642158167615302e-7), T(1.6462045441468418937e-6),
+                  T(-0.000014925647567519332125), T(0.0001205533290288873541),
+                  T(-0.00085483270219348295955), T(0.0052239776254232983087),
+                  T(-0.026866170645129840806), T(0.11283791670955120236),
+                  T(-0.37612638903183752379), T(1.1283791670955125739));
+    Q = horner<T>(
+        t, T(-2.247276352107439e-09), T(7.240824974515327e-09), T(-4.521416204583651e-09),
+        T(-4.710840527099266e-09), T(2.1580142736303587e-09), T(-1.8848830089033838e-08),
+        T(1.2999681259733388e-07), T(-3.918923288527924e-07), T(9.165507592535276e-07),
+        T(-1.91269798607734e-06), T(3.4204246659666945e-06), T(-4.56839762190763e-06),
+        T(1.4780737118311842e-06), T(1.847528986000811e-05), T(-9.090101551597176e-05),
+        T(0.00030781940159072446), T(-0.0008935765716880319), T(0.0023739973006794987),
+        T(-0.005953704477141584), T(0.014384548328888422), T(-0.03412841107971968),
+        T(0.0816509097178572), T(6.042206592138938), T(18.165248970912977),
+        T(14.112437402148174));
+  }
+  const Vec<T> y = T(1) - exp<T>(-Q);
+  const auto sign = bit_cast<Vec<Int<T>>>(x) ^ bit_cast<Vec<Int<T>>>(a);
+  return a < T(1) ? x * P : x != x ? x : bit_cast<Vec<T>>(bit_cast<Vec<Int<T>>>(y) | sign);
+}
+
+// sin(x + quarters * pi / 2) in float64: r = x - n pi / 2 with pi / 2 in three parts, |r| <= pi / 4.
+inline Vec<double> sine_reduced(Vec<double> x, std::int64_t quarters) {
+  const Vec<double> n = round_small<double>(x * 0.63661977236758134308);
+  const Vec<double> r =
+      ((x - n * 0x1.921fb54400000p+0) - n * 0x1.0b4611a600000p-34) - n * 0x1.3198a2e037073p-69;
+  const Vec<double> z = r * r;
+  const Vec<double> s = r + r * z *
+                                horner<double>(z, -1.0 / 121645100408832000, 1.0 / 355687428096000,
+                                               -1.0 / 1307674368000, 1.0 / 6227020800,
+                                               -1.0 / 39916800, 1.0 / 362880, -1.0 / 5040,
+                                               1.0 / 120, -1.0 / 6);
+  const Vec<double> c =
+      horner<double>(z, -1.0 / 6402373705728000, 1.0 / 20922789888000, -1.0 / 87178291200,
+                     1.0 / 479001600, -1.0 / 3628800, 1.0 / 40320, -1.0 / 720, 1.0 / 24, -0.5,
+                     1.0);
+  const auto quadrant = __builtin_convertvector(n, Vec<std::int64_t>) + quarters;
+  const Vec<double> y = (quadrant & 1) != 0 ? c : s;
+  return (quadrant & 2) != 0 ? -y : y;
+}
+
+// sin and cos (quarters = 1). The reduction holds to |x| < 2^20; lanes beyond ask libm. float32 is
+// computed in float64. Error <= 1 ulp for float32, <= 2 ulp for float64.
+template <class T>
+inline Vec<T> sine(Vec<T> x, std::int64_t quarters) {
+  Vec<T> y;
+  if constexpr (sizeof(T) == 4) {
+    typedef float Half __attribute__((vector_size(kVecBytes / 2)));
+    Half halves[2];
+    std::memcpy(halves, &x, sizeof x);
+    for (Half& half : halves) {
+      const Vec<double> wide = __builtin_convertvector(half, Vec<double>);
+      half = __builtin_convertvector(sine_reduced(wide, quarters), Half);
+    }
+    std::memcpy(&y, halves, sizeof y);
+  } else {
+    y = sine_reduced(x, quarters);
+  }
+  constexpr T kLimit = T(1 << 20);
+  const auto far = ~(abs<T>(x) < kLimit);
+  Int<T> any = 0;
+  for (int i = 0; i < kLanes<T>; ++i) any |= far[i];
+  if (any) {
+    for (int i = 0; i < kLanes<T>; ++i) {
+      if (far[i]) y[i] = T(quarters ? __builtin_cos(x[i]) : __builtin_sin(x[i]));
+    }
+  }
+  return quarters ? y : x == 0 ? x : y;  // the sign of zero
+}
+template <class T>
+inline Vec<T> sin(Vec<T> x) {
+  return sine<T>(x, 0);
+}
+template <class T>
+inline Vec<T> cos(Vec<T> x) {
+  return sine<T>(x, 1);
+}
+
 }  // namespace narae::NARAE_ISA

@@ -1,0 +1,15 @@
+"""The functions that everything else is made of, with the names and signatures of `keras.ops`.
+
+One file for each family: the forward, its gradient, the checks. Each lists its public names in
+`__all__`.
+"""
+
+from narae.engine.tape import custom_gradient
+from narae.engine.tensor import install_operators
+from narae.ops import activation, elementwise, gemm, shape
+from narae.ops.activation import *  # noqa: F403
+from narae.ops.elementwise import *  # noqa: F403
+from narae.ops.gemm import *  # noqa: F403
+from narae.ops.shape import *  # noqa: F403
+
+install_operators(globals())

@@ -1,0 +1,900 @@
+"""Arithmetic, comparisons and mathematical functions, element by element, with broadcasting.
+
+Dtypes: Python numbers take the dtype of the other operand; float wins over int (see
+`narae.engine.dtypes`). Gradients are made of ops, so they can be differentiated again.
+"""
+
+import builtins
+import math
+from typing import Any
+
+import numpy as np
+
+from narae import _core
+from narae.engine import Tensor, config, convert_to_tensor, dtypes, is_tracked, op, record
+
+__all__ = [
+    "abs", "absolute", "add", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2",
+    "arctanh", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_not", "bitwise_or",
+    "bitwise_right_shift", "bitwise_xor", "broadcast_to", "cast", "cbrt", "ceil", "clip", "copy",
+    "cos", "cosh", "deg2rad", "divide", "divide_no_nan", "equal", "erf", "erfc", "erfinv", "exp",
+    "exp2", "expm1", "fabs", "floor", "floor_divide", "fmax", "fmin", "fmod", "greater",
+    "greater_equal", "heaviside", "hypot", "isclose", "isfinite", "isinf", "isnan", "isneginf",
+    "isposinf", "left_shift", "less", "less_equal", "log", "log10", "log1p", "log2", "logaddexp",
+    "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum",
+    "mod", "multiply", "nan_to_num", "negative", "not_equal", "power", "rad2deg", "reciprocal",
+    "right_shift", "round", "rsqrt", "saturate_cast", "sign", "signbit", "sin", "sinc", "sinh",
+    "sqrt", "square", "subtract", "sum_to_shape", "tan", "true_divide", "trunc", "where",
+]  # fmt: skip
+
+
+# ---- operands ---------------------------------------------------------
+def _kind(x) -> type | str:
+    """Returns x's dtype, or the Python type of a plain number, which is weak."""
+    return bool if isinstance(x, bool) else int if isinstance(x, int) else float
+
+
+def operands(*xs, dtype: str | None = None) -> tuple[Tensor, ...]:
+    """Returns all as Tensors of their common dtype (or of the one given)."""
+    plain = [isinstance(x, (bool, int, float)) for x in xs]
+    if all(plain):
+        xs, plain = [convert_to_tensor(x) for x in xs], [False] * len(xs)
+    xs = [x if weak else convert_to_tensor(x) for x, weak in zip(xs, plain)]
+    if dtype is None:
+        dtype = dtypes.result_type(*(_kind(x) if weak else x.dtype for x, weak in zip(xs, plain)))
+    return tuple(
+        Tensor(np.asarray(x, dtype)) if weak else x if x.dtype == dtype else cast(x, dtype)
+        for x, weak in zip(xs, plain)
+    )
+
+
+def floating(x: Any) -> Tensor:
+    """Returns x as a Tensor of floats: integers become floatx."""
+    x = convert_to_tensor(x)
+    return x if dtypes.is_float(x.dtype) else cast(x, config.floatx())
+
+
+def _floating_operands(x1, x2) -> tuple[Tensor, Tensor]:
+    x1, x2 = operands(x1, x2)
+    return (x1, x2) if dtypes.is_float(x1.dtype) else (floating(x1), floating(x2))
+
+
+# ---- helpers for gradients ---------------------------------------------------------
+@op
+def sum_to_shape(x: Any, shape: tuple[int, ...]) -> Tensor:
+    """Sums `x` down to a shape that broadcasts to its own: the gradient of `broadcast_to`."""
+    x = convert_to_tensor(x)
+    if x.shape == tuple(shape):
+        return x
+    y = Tensor(_core.sum_to_shape(x.array, tuple(shape)))
+    return record(y, (x,), lambda dy: (broadcast_to(dy, x.shape),))
+
+
+@op
+def broadcast_to(x: Any, shape: tuple[int, ...]) -> Tensor:
+    """Repeats `x` to a shape, by NumPy's rules of broadcasting."""
+    x, shape = convert_to_tensor(x), tuple(shape)
+    if x.shape == shape:
+        return x
+    if len(shape) < x.ndim or any(
+        n not in (1, m) for n, m in zip(x.shape, shape[len(shape) - x.ndim :])
+    ):
+        raise ValueError(
+            "narae.ops.broadcast_to: expected a shape that x broadcasts to. "
+            f"Received: x.shape={x.shape}, shape={shape}"
+        )
+    y = Tensor(_core.contiguous(np.broadcast_to(x.array, shape)))
+    return record(y, (x,), lambda dy: (sum_to_shape(dy, x.shape),))
+
+
+def _binary(kernel, a, b, slopes):
+    """y = kernel(a, b). slopes: functions of dy for the gradients of a and of b, before summing."""
+    y = Tensor(kernel(a.array, b.array))
+    wanted = is_tracked(a), is_tracked(b)
+    if not any(wanted):
+        return record(y, (a, b), None)
+
+    def backward(dy):
+        return tuple(
+            sum_to_shape(slope(dy), x.shape) if want else None
+            for x, want, slope in zip((a, b), wanted, slopes)
+        )
+
+    return record(y, (a, b), backward)
+
+
+def constant(array: np.ndarray) -> Tensor:
+    """Returns a Tensor through which no gradient flows."""
+    return record(Tensor(array), (), None)
+
+
+def _of_input(kernel, x, slope):
+    """y = kernel(x) with dy/dx = slope(x)."""
+    return record(Tensor(kernel(x.array)), (x,), lambda dy: (multiply(dy, slope(x)),))
+
+
+def of_output(x: Tensor, y: np.ndarray, slope) -> Tensor:
+    """Records y with dy/dx = slope(y).
+
+    The gradient keeps y's array, not the Tensor, whose node would then keep itself alive.
+    """
+    return record(Tensor(y), (x,), lambda dy: (multiply(dy, slope(of_output(x, y, slope))),))
+
+
+# ---- arithmetic ---------------------------------------------------------
+@op
+def add(x1: Any, x2: Any) -> Tensor:
+    """Computes `x1 + x2`."""
+    a, b = operands(x1, x2)
+    if a.dtype == "bool":
+        return logical_or(a, b)
+    return _binary(_core.add, a, b, (lambda dy: dy, lambda dy: dy))
+
+
+@op
+def subtract(x1: Any, x2: Any) -> Tensor:
+    """Computes `x1 - x2`."""
+    a, b = _numbers("subtract", x1, x2)
+    return _binary(_core.subtract, a, b, (lambda dy: dy, negative))
+
+
+@op
+def multiply(x1: Any, x2: Any) -> Tensor:
+    """Computes `x1 * x2`."""
+    a, b = operands(x1, x2)
+    if a.dtype == "bool":
+        return logical_and(a, b)
+    return _binary(_core.multiply, a, b, (lambda dy: multiply(dy, b), lambda dy: multiply(dy, a)))
+
+
+@op
+def divide(x1: Any, x2: Any) -> Tensor:
+    """Computes `x1 / x2`; integers give floats."""
+    a, b = _floating_operands(x1, x2)
+    return _binary(
+        _core.divide,
+        a,
+        b,
+        (lambda dy: divide(dy, b), lambda dy: negative(divide(multiply(dy, divide(a, b)), b))),
+    )
+
+
+@op
+def true_divide(x1: Any, x2: Any) -> Tensor:
+    """Computes `x1 / x2`; the same as `divide`."""
+    return divide(x1, x2)
+
+
+@op
+def divide_no_nan(x1: Any, x2: Any) -> Tensor:
+    """Computes `x1 / x2`, and 0 where `x2` is 0."""
+    a, b = _floating_operands(x1, x2)
+    return _binary(
+        _core.divide_no_nan,
+        a,
+        b,
+        (
+            lambda dy: divide_no_nan(dy, b),
+            lambda dy: negative(divide_no_nan(multiply(dy, divide_no_nan(a, b)), b)),
+        ),
+    )
+
+
+@op
+def floor_divide(x1: Any, x2: Any) -> Tensor:
+    """Computes the floor of `x1 / x2`; an integer divided by zero gives 0."""
+    a, b = _numbers("floor_divide", x1, x2)
+    return constant(_core.floor_divide(a.array, b.array))
+
+
+@op
+def mod(x1: Any, x2: Any) -> Tensor:
+    """Computes the remainder `x1 - floor(x1 / x2) * x2`, which has the sign of `x2`."""
+    a, b = _numbers("mod", x1, x2)
+    return _binary(
+        _core.mod,
+        a,
+        b,
+        (lambda dy: dy, lambda dy: negative(multiply(dy, floor_divide(a, b)))),
+    )
+
+
+@op
+def power(x1: Any, x2: Any) -> Tensor:
+    """Computes `x1 ** x2`."""
+    if isinstance(x2, (int, float)) and not isinstance(x2, bool):
+        if x2 == 2:
+            return square(x1)
+        if x2 == 1:
+            return operands(x1, x2)[0]
+        if x2 == 0.5:
+            return sqrt(x1)
+    a, b = _numbers("power", x1, x2)
+
+    def slope_a(dy):  # 0 ** (b - 1) is infinite where b is 0
+        safe = power(a, where(equal(b, 0), 1.0, subtract(b, 1)))
+        return multiply(dy, where(equal(b, 0), 0.0, multiply(b, safe)))
+
+    def slope_b(dy):
+        return multiply(dy, multiply(power(a, b), log(where(greater(a, 0), a, 1.0))))
+
+    return _binary(_core.power, a, b, (slope_a, slope_b))
+
+
+def _extreme(kernel, wins, x1, x2):
+    """maximum or minimum: the gradient goes to the one that wins; a tie is shared."""
+    a, b = operands(x1, x2)
+
+    def slope(mine, other):
+        half = lambda dy: where(equal(mine, other), multiply(dy, 0.5), 0.0)  # noqa: E731
+        return lambda dy: where(wins(mine, other), dy, half(dy))
+
+    return _binary(kernel, a, b, (slope(a, b), slope(b, a)))
+
+
+@op
+def maximum(x1: Any, x2: Any) -> Tensor:
+    """Gives the larger of both; NaN if either is."""
+    return _extreme(_core.maximum, greater, *_not_bool(x1, x2))
+
+
+@op
+def minimum(x1: Any, x2: Any) -> Tensor:
+    """Gives the smaller of both; NaN if either is."""
+    return _extreme(_core.minimum, less, *_not_bool(x1, x2))
+
+
+def _not_bool(x1, x2):
+    a, b = operands(x1, x2)
+    return (a, b) if a.dtype != "bool" else (cast(a, "int32"), cast(b, "int32"))
+
+
+def _numbers(who: str, x1, x2) -> tuple[Tensor, Tensor]:
+    a, b = operands(x1, x2)
+    if a.dtype == "bool":
+        raise TypeError(
+            f"narae.ops.{who}: expected numbers. Received: x1 and x2 of dtype bool; use "
+            "logical_xor, logical_and or logical_or, or cast them."
+        )
+    return a, b
+
+
+@op
+def fmax(x1: Any, x2: Any) -> Tensor:
+    """Gives the larger of both; the other one where one is NaN."""
+    a, b = operands(x1, x2)
+    return where(isnan(a), b, where(isnan(b), a, maximum(a, b)))
+
+
+@op
+def fmin(x1: Any, x2: Any) -> Tensor:
+    """Gives the smaller of both; the other one where one is NaN."""
+    a, b = operands(x1, x2)
+    return where(isnan(a), b, where(isnan(b), a, minimum(a, b)))
+
+
+@op
+def fmod(x1: Any, x2: Any) -> Tensor:
+    """Computes the remainder `x1 - trunc(x1 / x2) * x2`, which has the sign of `x1`."""
+    a, b = _numbers("fmod", x1, x2)
+    return multiply(sign(a), mod(abs(a), abs(b)))
+
+
+@op
+def arctan2(x1: Any, x2: Any) -> Tensor:
+    """Computes the angle of the point (x2, x1) in [-pi, pi]."""
+    a, b = _floating_operands(x1, x2)
+    squares = lambda: add(square(a), square(b))  # noqa: E731
+    return _binary(
+        _core.arctan2,
+        a,
+        b,
+        (
+            lambda dy: divide(multiply(dy, b), squares()),
+            lambda dy: negative(divide(multiply(dy, a), squares())),
+        ),
+    )
+
+
+@op
+def hypot(x1: Any, x2: Any) -> Tensor:
+    """Computes `sqrt(x1**2 + x2**2)` without overflow on the way."""
+    a, b = _floating_operands(x1, x2)
+    return _binary(
+        _core.hypot,
+        a,
+        b,
+        (
+            lambda dy: divide_no_nan(multiply(dy, a), hypot(a, b)),
+            lambda dy: divide_no_nan(multiply(dy, b), hypot(a, b)),
+        ),
+    )
+
+
+@op
+def logaddexp(x1: Any, x2: Any) -> Tensor:
+    """Computes `log(exp(x1) + exp(x2))` without overflow."""
+    a, b = _floating_operands(x1, x2)
+    high = maximum(a, b)
+    same = equal(a, b)  # also both infinite, whose difference is NaN
+    gap = where(same, 0.0, negative(abs(subtract(a, b))))
+    return add(high, log1p(exp(gap)))
+
+
+@op
+def logaddexp2(x1: Any, x2: Any) -> Tensor:
+    """Computes `log2(2**x1 + 2**x2)` without overflow."""
+    a, b = _floating_operands(x1, x2)
+    return divide(logaddexp(multiply(a, math.log(2)), multiply(b, math.log(2))), math.log(2))
+
+
+@op
+def heaviside(x1: Any, x2: Any) -> Tensor:
+    """Gives 0 for negative `x1`, 1 for positive, and `x2` for zero."""
+    a, b = operands(x1, x2)
+    zero = Tensor(np.zeros((), a.dtype))
+    return where(equal(a, zero), b, cast(greater(a, zero), a.dtype))
+
+
+# ---- comparisons and logic ---------------------------------------------------------
+@op
+def equal(x1: Any, x2: Any) -> Tensor:
+    """Tells where `x1 == x2`."""
+    a, b = operands(x1, x2)
+    return Tensor(_core.equal(a.array, b.array))
+
+
+@op
+def not_equal(x1: Any, x2: Any) -> Tensor:
+    """Tells where `x1 != x2`."""
+    a, b = operands(x1, x2)
+    return Tensor(_core.not_equal(a.array, b.array))
+
+
+@op
+def less(x1: Any, x2: Any) -> Tensor:
+    """Tells where `x1 < x2`."""
+    a, b = operands(x1, x2)
+    return Tensor(_core.less(a.array, b.array))
+
+
+@op
+def less_equal(x1: Any, x2: Any) -> Tensor:
+    """Tells where `x1 <= x2`."""
+    a, b = operands(x1, x2)
+    return Tensor(_core.less_equal(a.array, b.array))
+
+
+@op
+def greater(x1: Any, x2: Any) -> Tensor:
+    """Tells where `x1 > x2`."""
+    a, b = operands(x1, x2)
+    return Tensor(_core.less(b.array, a.array))
+
+
+@op
+def greater_equal(x1: Any, x2: Any) -> Tensor:
+    """Tells where `x1 >= x2`."""
+    a, b = operands(x1, x2)
+    return Tensor(_core.less_equal(b.array, a.array))
+
+
+@op
+def logical_and(x1: Any, x2: Any) -> Tensor:
+    """Tells where both are nonzero."""
+    a, b = operands(x1, x2)
+    return Tensor(_core.logical_and(a.array, b.array))
+
+
+@op
+def logical_or(x1: Any, x2: Any) -> Tensor:
+    """Tells where one or both are nonzero."""
+    a, b = operands(x1, x2)
+    return Tensor(_core.logical_or(a.array, b.array))
+
+
+@op
+def logical_xor(x1: Any, x2: Any) -> Tensor:
+    """Tells where just one is nonzero."""
+    a, b = operands(x1, x2)
+    return Tensor(_core.logical_xor(a.array, b.array))
+
+
+@op
+def logical_not(x: Any) -> Tensor:
+    """Tells where `x` is zero."""
+    return Tensor(_core.logical_not(convert_to_tensor(x).array))
+
+
+@op
+def isnan(x: Any) -> Tensor:
+    """Tells where `x` is NaN."""
+    x = convert_to_tensor(x)
+    return Tensor(_core.isnan(x.array)) if dtypes.is_float(x.dtype) else not_equal(x, x)
+
+
+@op
+def isinf(x: Any) -> Tensor:
+    """Tells where `x` is infinite."""
+    x = convert_to_tensor(x)
+    return Tensor(_core.isinf(x.array)) if dtypes.is_float(x.dtype) else not_equal(x, x)
+
+
+@op
+def isfinite(x: Any) -> Tensor:
+    """Tells where `x` is neither infinite nor NaN."""
+    x = convert_to_tensor(x)
+    return Tensor(_core.isfinite(x.array)) if dtypes.is_float(x.dtype) else equal(x, x)
+
+
+@op
+def isposinf(x: Any) -> Tensor:
+    """Tells where `x` is plus infinity."""
+    return equal(floating(x), math.inf)
+
+
+@op
+def isneginf(x: Any) -> Tensor:
+    """Tells where `x` is minus infinity."""
+    return equal(floating(x), -math.inf)
+
+
+@op
+def signbit(x: Any) -> Tensor:
+    """Tells where the sign bit is set: negative numbers and -0."""
+    x = convert_to_tensor(x)
+    if dtypes.is_float(x.dtype):  # 1 / -0 is minus infinity
+        x = where(equal(x, 0.0), Tensor(_core.reciprocal(x.array)), x)
+    return less(x, 0)
+
+
+@op
+def isclose(
+    x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Tensor:
+    """Tells where `|x1 - x2| <= atol + rtol * |x2|`, or both are the same infinity."""
+    a, b = _floating_operands(x1, x2)
+    near = less_equal(abs(subtract(a, b)), add(multiply(abs(b), rtol), atol))
+    near = logical_or(equal(a, b), logical_and(near, isfinite(b)))
+    return logical_or(near, logical_and(isnan(a), isnan(b))) if equal_nan else near
+
+
+@op
+def where(condition: Any, x1: Any = None, x2: Any = None) -> Tensor:
+    """Gives `x1` where the condition holds, else `x2`; all three broadcast.
+
+    Without `x1` and `x2`: the indices where it holds, one tensor for each dimension.
+    """
+    if x1 is None or x2 is None:
+        if x1 is not x2:
+            raise ValueError("narae.ops.where: expected both x1 and x2, or neither.")
+        found = convert_to_tensor(condition).read("where() of one argument").nonzero()
+        return tuple(convert_to_tensor(i) for i in found)
+    c = convert_to_tensor(condition)
+    c = c if c.dtype == "bool" else not_equal(c, 0)
+    a, b = operands(x1, x2)
+    y = Tensor(_core.where(c.array, a.array, b.array))
+    wanted = is_tracked(a), is_tracked(b)
+    if not any(wanted):
+        return record(y, (a, b), None)
+
+    def backward(dy):
+        zero = Tensor(np.zeros((), dy.array.dtype))
+        da = sum_to_shape(where(c, dy, zero), a.shape) if wanted[0] else None
+        db = sum_to_shape(where(c, zero, dy), b.shape) if wanted[1] else None
+        return da, db
+
+    return record(y, (a, b), backward)
+
+
+# ---- bits ---------------------------------------------------------
+def _bits(who: str, kernel, logic, x, y) -> Tensor:
+    a, b = operands(x, y)
+    if dtypes.is_float(a.dtype):
+        raise TypeError(f"narae.ops.{who}: expected integers. Received: dtype {a.dtype}")
+    if a.dtype == "bool":
+        return logic(a, b)
+    return Tensor(kernel(a.array, b.array))
+
+
+@op
+def bitwise_and(x: Any, y: Any) -> Tensor:
+    """Computes `x & y`, bit by bit."""
+    return _bits("bitwise_and", _core.bitwise_and, logical_and, x, y)
+
+
+@op
+def bitwise_or(x: Any, y: Any) -> Tensor:
+    """Computes `x | y`, bit by bit."""
+    return _bits("bitwise_or", _core.bitwise_or, logical_or, x, y)
+
+
+@op
+def bitwise_xor(x: Any, y: Any) -> Tensor:
+    """Computes `x ^ y`, bit by bit."""
+    return _bits("bitwise_xor", _core.bitwise_xor, logical_xor, x, y)
+
+
+@op
+def bitwise_not(x: Any) -> Tensor:
+    """Computes `~x`, bit by bit."""
+    x = convert_to_tensor(x)
+    if dtypes.is_float(x.dtype):
+        raise TypeError(f"narae.ops.bitwise_not: expected integers. Received: dtype {x.dtype}")
+    return logical_not(x) if x.dtype == "bool" else Tensor(_core.bitwise_not(x.array))
+
+
+@op
+def bitwise_invert(x: Any) -> Tensor:
+    """Computes `~x`, bit by bit; the same as `bitwise_not`."""
+    return bitwise_not(x)
+
+
+def _shift(who: str, kernel, x, y) -> Tensor:
+    a, b = (cast(t, "int32") if t.dtype == "bool" else t for t in operands(x, y))
+    return _bits(who, kernel, None, a, b)
+
+
+@op
+def bitwise_left_shift(x: Any, y: Any) -> Tensor:
+    """Computes `x << y`."""
+    return _shift("bitwise_left_shift", _core.left_shift, x, y)
+
+
+@op
+def left_shift(x: Any, y: Any) -> Tensor:
+    """Computes `x << y`; the same as `bitwise_left_shift`."""
+    return bitwise_left_shift(x, y)
+
+
+@op
+def bitwise_right_shift(x: Any, y: Any) -> Tensor:
+    """Computes `x >> y`, which keeps the sign."""
+    return _shift("bitwise_right_shift", _core.right_shift, x, y)
+
+
+@op
+def right_shift(x: Any, y: Any) -> Tensor:
+    """Computes `x >> y`; the same as `bitwise_right_shift`."""
+    return bitwise_right_shift(x, y)
+
+
+# ---- dtype ---------------------------------------------------------
+@op
+def cast(x: Any, dtype: str) -> Tensor:
+    """Converts to another dtype. Floats are cut to integers; nonzero becomes True."""
+    x, dtype = convert_to_tensor(x), dtypes.standardize_dtype(dtype)
+    if x.dtype == dtype:
+        return x
+    y = Tensor(_core.cast(x.array, np.dtype(dtype)))
+    if not dtypes.is_float(dtype) or not dtypes.is_float(x.dtype):
+        return record(y, (), None)
+    return record(y, (x,), lambda dy: (cast(dy, x.dtype),))
+
+
+@op
+def saturate_cast(x: Any, dtype: str) -> Tensor:
+    """Converts to another dtype; values beyond its range become its ends."""
+    x, dtype = convert_to_tensor(x), dtypes.standardize_dtype(dtype)
+    if dtypes.is_float(dtype) or dtype == "bool" or x.dtype in ("bool", dtype):
+        return cast(x, dtype)
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    if not dtypes.is_float(x.dtype):
+        own = np.iinfo(x.dtype)
+        return cast(clip(x, max(low, own.min), min(high, own.max)), dtype)
+    y = where(less(x, float(low)), 0.0, x)
+    y = where(greater_equal(y, float(high)), 0.0, y)
+    y = where(less(x, float(low)), low, cast(y, dtype))
+    return cast(where(greater_equal(x, float(high)), high, y), dtype)
+
+
+@op
+def copy(x: Any) -> Tensor:
+    """Gives the same values in memory of their own."""
+    x = convert_to_tensor(x)
+    return record(Tensor(_core.copy(x.array)), (x,), lambda dy: (dy,))
+
+
+# ---- functions of one argument ---------------------------------------------------------
+def _number(x) -> Tensor:
+    x = convert_to_tensor(x)
+    return cast(x, "int32") if x.dtype == "bool" else x
+
+
+@op
+def negative(x: Any) -> Tensor:
+    """Computes `-x`."""
+    x = _number(x)
+    return record(Tensor(_core.negative(x.array)), (x,), lambda dy: (negative(dy),))
+
+
+@op
+def abs(x: Any) -> Tensor:
+    """Computes `|x|`."""
+    x = _number(x)
+    return _of_input(_core.abs, x, sign)
+
+
+@op
+def absolute(x: Any) -> Tensor:
+    """Computes `|x|`; the same as `abs`."""
+    return abs(x)
+
+
+@op
+def fabs(x: Any) -> Tensor:
+    """Computes `|x|` as a float."""
+    return abs(floating(x))
+
+
+@op
+def sign(x: Any) -> Tensor:
+    """Gives -1, 0 or 1."""
+    return constant(_core.sign(_number(x).array))
+
+
+@op
+def square(x: Any) -> Tensor:
+    """Computes `x * x`."""
+    x = _number(x)
+    return _of_input(_core.square, x, lambda x: multiply(x, 2))
+
+
+@op
+def sqrt(x: Any) -> Tensor:
+    """Computes the square root; NaN for negative numbers."""
+    x = floating(x)
+    return of_output(x, _core.sqrt(x.array), lambda y: divide(0.5, y))
+
+
+@op
+def rsqrt(x: Any) -> Tensor:
+    """Computes `1 / sqrt(x)`."""
+    x = floating(x)
+    return of_output(x, _core.rsqrt(x.array), lambda y: multiply(multiply(y, square(y)), -0.5))
+
+
+@op
+def cbrt(x: Any) -> Tensor:
+    """Computes the cube root."""
+    x = floating(x)
+    return of_output(x, _core.cbrt(x.array), lambda y: divide(1 / 3, square(y)))
+
+
+@op
+def reciprocal(x: Any) -> Tensor:
+    """Computes `1 / x`."""
+    x = floating(x)
+    return of_output(x, _core.reciprocal(x.array), lambda y: negative(square(y)))
+
+
+@op
+def exp(x: Any) -> Tensor:
+    """Computes `e ** x`."""
+    x = floating(x)
+    return of_output(x, _core.exp(x.array), lambda y: y)
+
+
+@op
+def exp2(x: Any) -> Tensor:
+    """Computes `2 ** x`."""
+    x = floating(x)
+    return of_output(x, _core.exp2(x.array), lambda y: multiply(y, math.log(2)))
+
+
+@op
+def expm1(x: Any) -> Tensor:
+    """Computes `e ** x - 1`, exact also for small `x`."""
+    x = floating(x)
+    return of_output(x, _core.expm1(x.array), lambda y: add(y, 1.0))
+
+
+@op
+def log(x: Any) -> Tensor:
+    """Computes the natural logarithm: minus infinity for 0, NaN for negative numbers."""
+    return _of_input(_core.log, floating(x), reciprocal)
+
+
+@op
+def log1p(x: Any) -> Tensor:
+    """Computes `log(1 + x)`, exact also for small `x`."""
+    return _of_input(_core.log1p, floating(x), lambda x: reciprocal(add(x, 1.0)))
+
+
+@op
+def log2(x: Any) -> Tensor:
+    """Computes the logarithm to base 2."""
+    return _of_input(_core.log2, floating(x), lambda x: divide(1 / math.log(2), x))
+
+
+@op
+def log10(x: Any) -> Tensor:
+    """Computes the logarithm to base 10."""
+    return _of_input(_core.log10, floating(x), lambda x: divide(1 / math.log(10), x))
+
+
+@op
+def sin(x: Any) -> Tensor:
+    """Computes the sine of an angle in radians."""
+    return _of_input(_core.sin, floating(x), cos)
+
+
+@op
+def cos(x: Any) -> Tensor:
+    """Computes the cosine of an angle in radians."""
+    return _of_input(_core.cos, floating(x), lambda x: negative(sin(x)))
+
+
+@op
+def tan(x: Any) -> Tensor:
+    """Computes the tangent of an angle in radians."""
+    x = floating(x)
+    return of_output(x, _core.tan(x.array), lambda y: add(square(y), 1.0))
+
+
+@op
+def sinh(x: Any) -> Tensor:
+    """Computes `(exp(x) - exp(-x)) / 2`."""
+    return _of_input(_core.sinh, floating(x), cosh)
+
+
+@op
+def cosh(x: Any) -> Tensor:
+    """Computes `(exp(x) + exp(-x)) / 2`."""
+    return _of_input(_core.cosh, floating(x), sinh)
+
+
+@op
+def arcsin(x: Any) -> Tensor:
+    """Computes the angle in [-pi/2, pi/2] whose sine is `x`."""
+    return _of_input(_core.arcsin, floating(x), lambda x: rsqrt(subtract(1.0, square(x))))
+
+
+@op
+def arccos(x: Any) -> Tensor:
+    """Computes the angle in [0, pi] whose cosine is `x`."""
+    return _of_input(_core.arccos, floating(x), lambda x: negative(rsqrt(subtract(1.0, square(x)))))
+
+
+@op
+def arctan(x: Any) -> Tensor:
+    """Computes the angle in (-pi/2, pi/2) whose tangent is `x`."""
+    return _of_input(_core.arctan, floating(x), lambda x: reciprocal(add(square(x), 1.0)))
+
+
+@op
+def arcsinh(x: Any) -> Tensor:
+    """Computes the inverse of `sinh`."""
+    return _of_input(_core.arcsinh, floating(x), lambda x: rsqrt(add(square(x), 1.0)))
+
+
+@op
+def arccosh(x: Any) -> Tensor:
+    """Computes the inverse of `cosh`, not negative."""
+    return _of_input(_core.arccosh, floating(x), lambda x: rsqrt(subtract(square(x), 1.0)))
+
+
+@op
+def arctanh(x: Any) -> Tensor:
+    """Computes the inverse of `tanh`."""
+    return _of_input(_core.arctanh, floating(x), lambda x: reciprocal(subtract(1.0, square(x))))
+
+
+@op
+def erf(x: Any) -> Tensor:
+    """Computes the error function, `2 / sqrt(pi)` times the integral of `exp(-t**2)` to `x`."""
+    return _of_input(
+        _core.erf,
+        floating(x),
+        lambda x: multiply(exp(negative(square(x))), 2 / math.sqrt(math.pi)),
+    )
+
+
+@op
+def erfc(x: Any) -> Tensor:
+    """Computes `1 - erf(x)`, exact also where erf is near 1."""
+    return _of_input(
+        _core.erfc,
+        floating(x),
+        lambda x: multiply(exp(negative(square(x))), -2 / math.sqrt(math.pi)),
+    )
+
+
+@op
+def erfinv(x: Any) -> Tensor:
+    """Computes the inverse of `erf` on (-1, 1)."""
+    x = floating(x)
+    return of_output(
+        x, _core.erfinv(x.array), lambda y: multiply(exp(square(y)), math.sqrt(math.pi) / 2)
+    )
+
+
+@op
+def sinc(x: Any) -> Tensor:
+    """Computes `sin(pi x) / (pi x)`, and 1 at 0."""
+    x = multiply(floating(x), math.pi)
+    zero = equal(x, 0.0)
+    return where(zero, 1.0, divide(sin(x), where(zero, 1.0, x)))
+
+
+@op
+def deg2rad(x: Any) -> Tensor:
+    """Converts degrees to radians."""
+    return multiply(floating(x), math.pi / 180)
+
+
+@op
+def rad2deg(x: Any) -> Tensor:
+    """Converts radians to degrees."""
+    return multiply(floating(x), 180 / math.pi)
+
+
+def _whole(kernel, x) -> Tensor:
+    """Rounding leaves integers as they are, and has the derivative zero."""
+    x = convert_to_tensor(x)
+    return constant(kernel(x.array)) if dtypes.is_float(x.dtype) else x
+
+
+@op
+def floor(x: Any) -> Tensor:
+    """Rounds down."""
+    return _whole(_core.floor, x)
+
+
+@op
+def ceil(x: Any) -> Tensor:
+    """Rounds up."""
+    return _whole(_core.ceil, x)
+
+
+@op
+def trunc(x: Any) -> Tensor:
+    """Rounds towards zero."""
+    return _whole(_core.trunc, x)
+
+
+@op
+def round(x: Any, decimals: int = 0) -> Tensor:
+    """Rounds to so many decimals; halves go to the even neighbour."""
+    if decimals == 0:
+        return _whole(_core.round, x)
+    x = convert_to_tensor(x)
+    scale = 10.0 ** builtins.abs(decimals)
+    up, down = (multiply, divide) if decimals > 0 else (divide, multiply)
+    return cast(down(_whole(_core.round, up(floating(x), scale)), scale), x.dtype)
+
+
+@op
+def clip(x: Any, x_min: Any, x_max: Any) -> Tensor:
+    """Limits `x` to [x_min, x_max]; numbers, tensors or None for no limit."""
+    x = convert_to_tensor(x)
+    if dtypes.is_float(x.dtype) and _is_number(x_min) and _is_number(x_max):
+        low = -math.inf if x_min is None else float(x_min)
+        high = math.inf if x_max is None else float(x_max)
+        y = Tensor(_core.clip_forward(x.array, low, high))
+        return record(y, (x,), lambda dy: (_clip_backward(dy, x, low, high),))
+    y = x if x_min is None else maximum(x, x_min)
+    return y if x_max is None else minimum(y, x_max)
+
+
+def _is_number(x) -> bool:
+    return x is None or isinstance(x, (int, float))
+
+
+def _clip_backward(dy, x, low, high):
+    dx = Tensor(_core.clip_backward(dy.array, x.array, low, high))
+    return record(dx, (dy,), lambda g: (_clip_backward(g, x, low, high),))
+
+
+@op
+def nan_to_num(
+    x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Tensor:
+    """Replaces NaN by `nan` and infinities by `posinf`, `neginf` (the largest numbers if None)."""
+    x = convert_to_tensor(x)
+    if not dtypes.is_float(x.dtype):
+        return x
+    largest = float(np.finfo(x.dtype).max)
+    y = where(isnan(x), float(nan), x)
+    y = where(equal(x, math.inf), largest if posinf is None else float(posinf), y)
+    return where(equal(x, -math.inf), -largest if neginf is None else float(neginf), y)
