@@ -37,18 +37,16 @@ const Binding activation([](py::module_& m) {
   const Functions<ActivationRow<float>> functions = kernels<Activation<float>>().forward;
   for (int i = 0; i < functions.size; ++i) {
     const char* name = functions.items[i].name;
-    m.def(
-        (std::string(name) + "_forward").c_str(),
-        [name](const py::array& x, double p0, double p1, double p2) {
-          return forward(name, x, p0, p1, p2);
-        },
-        py::arg("x"), py::arg("p0") = 0, py::arg("p1") = 0, py::arg("p2") = 0);
-    m.def(
-        (std::string(name) + "_backward").c_str(),
-        [name](const py::array& dy, const py::array& x, double p0, double p1, double p2) {
-          return backward(name, dy, x, p0, p1, p2);
-        },
-        py::arg("dy"), py::arg("x"), py::arg("p0") = 0, py::arg("p1") = 0, py::arg("p2") = 0);
+    m.def((std::string(name) + "_forward").c_str(),
+          [name](const py::array& x, double p0, double p1, double p2) {
+            return forward(name, x, p0, p1, p2);
+          },
+          py::arg("x"), py::arg("p0") = 0, py::arg("p1") = 0, py::arg("p2") = 0);
+    m.def((std::string(name) + "_backward").c_str(),
+          [name](const py::array& dy, const py::array& x, double p0, double p1, double p2) {
+            return backward(name, dy, x, p0, p1, p2);
+          },
+          py::arg("dy"), py::arg("x"), py::arg("p0") = 0, py::arg("p1") = 0, py::arg("p2") = 0);
   }
 });
 

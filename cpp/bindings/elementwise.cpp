@@ -56,8 +56,7 @@ py::array sum_to_shape(const py::array& x, const Shape& shape) {
       std::size_t end = begin + 1;
       while (end < left.size() && (left[end] == 1 || summed(end))) ++end;
       std::int64_t O = 1, R = 1, I = 1;
-      for (std::size_t d = 0; d < left.size(); ++d)
-        (d < begin ? O : d < end ? R : I) *= left[d];
+      for (std::size_t d = 0; d < left.size(); ++d) (d < begin ? O : d < end ? R : I) *= left[d];
       for (std::size_t d = begin; d < end; ++d) left[d] = 1;
       Input<T> from(who, "x", now);
       Output<T> y(left);

@@ -34,9 +34,7 @@ py::array cast(const py::array& x, const py::dtype& dtype) {
   });
 }
 
-py::array copy(const py::array& x) {
-  return copy_array(x, Shape(x.shape(), x.shape() + x.ndim()));
-}
+py::array copy(const py::array& x) { return copy_array(x, Shape(x.shape(), x.shape() + x.ndim())); }
 
 void assign(py::array target, const py::array& value) {
   dispatch_any("assign", target, [&](auto zero) {

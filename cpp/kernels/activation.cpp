@@ -126,7 +126,8 @@ struct Gelu {  // x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2
     return dy * (Phi<T>(x) + x * (T(0.39894228040143267794) * exp<T>(T(-0.5) * x * x)));
   }
 };
-struct GeluTanh {  // x s(x), s = (1 + tanh u) / 2 = sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3)
+struct GeluTanh {  // x s(x), s = (1 + tanh u) / 2 = sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715
+                   // x^3)
   static constexpr double kTwice = 1.5957691216057307117;  // 2 sqrt(2 / pi)
   template <class T>
   static Vec<T> s(Vec<T> x) {
@@ -329,9 +330,9 @@ template <class F, class T>
 void backward_row(const T* dy, const T* x, T* dx, std::int64_t n,
                   const ActivationParameters<T>& p) {
   for_lanes<T>(n, [&](std::int64_t i, std::int64_t lanes) {
-    store_lanes<T>(
-        dx + i, F::template dx<T>(load_lanes(dy + i, lanes), load_lanes(x + i, lanes), p.value),
-        lanes);
+    store_lanes<T>(dx + i,
+                   F::template dx<T>(load_lanes(dy + i, lanes), load_lanes(x + i, lanes), p.value),
+                   lanes);
   });
 }
 

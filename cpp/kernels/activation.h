@@ -33,8 +33,8 @@ struct Activation {
   Functions<PlainActivation<T>> plain;
   void (*run_forward)(ActivationRow<T> row, const T* x, T* y, std::int64_t n,
                       ActivationParameters<T> p);
-  void (*run_backward)(ActivationBackwardRow<T> row, const T* dy, const T* x, T* dx,
-                       std::int64_t n, ActivationParameters<T> p);
+  void (*run_backward)(ActivationBackwardRow<T> row, const T* dy, const T* x, T* dx, std::int64_t n,
+                       ActivationParameters<T> p);
 };
 
 }  // namespace narae

@@ -305,9 +305,8 @@ T sum_row(const T* x, std::int64_t n) {
   for (; i + 4 * kLanes<T> <= n; i += 4 * kLanes<T>) {
     for (int k = 0; k < 4; ++k) total[k] += load(x + i + k * kLanes<T>);
   }
-  for_lanes<T>(n - i, [&](std::int64_t j, std::int64_t lanes) {
-    total[0] += load_lanes(x + i + j, lanes);
-  });
+  for_lanes<T>(
+      n - i, [&](std::int64_t j, std::int64_t lanes) { total[0] += load_lanes(x + i + j, lanes); });
   return sum<T>((total[0] + total[1]) + (total[2] + total[3]));
 }
 
@@ -336,10 +335,11 @@ template <class T>
 void sum_to(const T* x, T* y, std::int64_t O, std::int64_t R, std::int64_t I, T* workspace) {
   const std::int64_t rows = sum_rows(R, I), pieces = R ? (R + rows - 1) / rows : 0;
   if (pieces <= 1) {
-    return parallel_ranges(
-        O, kSumGrain / (R * I + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
-          for (std::int64_t o = begin; o < end; ++o) sum_piece(x + o * R * I, y + o * I, R, I);
-        });
+    return parallel_ranges(O, kSumGrain / (R * I + 1) + 1,
+                           [&](std::int64_t begin, std::int64_t end) {
+                             for (std::int64_t o = begin; o < end; ++o)
+                               sum_piece(x + o * R * I, y + o * I, R, I);
+                           });
   }
   parallel_for(O * pieces, [&](std::int64_t chunk) {
     const std::int64_t o = chunk / pieces, r = chunk % pieces * rows;
@@ -387,8 +387,8 @@ constexpr Binary<T> kIntegerBinary[] = {
 
 template <class T>
 constexpr Named<BinaryRow<T, bool>> kCompare[] = {
-    {"equal", scalar_row<Equal, T, bool>},    {"not_equal", scalar_row<NotEqual, T, bool>},
-    {"less", scalar_row<Less, T, bool>},      {"less_equal", scalar_row<LessEqual, T, bool>},
+    {"equal", scalar_row<Equal, T, bool>},     {"not_equal", scalar_row<NotEqual, T, bool>},
+    {"less", scalar_row<Less, T, bool>},       {"less_equal", scalar_row<LessEqual, T, bool>},
     {"logical_and", scalar_row<And, T, bool>}, {"logical_or", scalar_row<Or, T, bool>},
     {"logical_xor", scalar_row<Xor, T, bool>},
 };

@@ -6,8 +6,8 @@
 //   sum_to   y[o,i] = sum_r x[o,r,i]     the gradient of a broadcast
 //
 // y is contiguous and overwritten; it may be a or b itself when that input is not broadcast.
-// Numbers behave as NumPy's: integers wrap around, an integer divided by zero gives 0, NaN in either
-// argument of maximum or minimum comes out.
+// Numbers behave as NumPy's: integers wrap around, an integer divided by zero gives 0, NaN in
+// either argument of maximum or minimum comes out.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ namespace narae {
 
 inline constexpr int kMaxDims = 8;
 
-// How `Inputs` arrays are read along the dimensions of y, outermost first: a stride (in elements) of
-// 0 repeats. In the last dimension strides are 0 or 1. dims >= 1.
+// How `Inputs` arrays are read along the dimensions of y, outermost first: a stride (in elements)
+// of 0 repeats. In the last dimension strides are 0 or 1. dims >= 1.
 template <int Inputs>
 struct Broadcast {
   int dims;

@@ -42,17 +42,16 @@ void move_rows(const MoveShape& s, const T* from, T* to) {
   // A long row is cut in pieces, short rows go together.
   const std::int64_t piece = n < 2 * kElementGrain ? n : kElementGrain;
   const std::int64_t pieces = (n + piece - 1) / piece;
-  parallel_ranges(rows * pieces, kElementGrain / piece + 1,
-                  [&](std::int64_t begin, std::int64_t end) {
-                    for (std::int64_t i = begin; i < end; ++i) {
-                      const std::int64_t start = i % pieces * piece;
-                      std::int64_t a, b;
-                      locate(s, last, i / pieces, &a, &b);
-                      move_row(from + a + start * s.from[last], s.from[last],
-                               to + b + start * s.to[last], s.to[last],
-                               piece < n - start ? piece : n - start);
-                    }
-                  });
+  parallel_ranges(
+      rows * pieces, kElementGrain / piece + 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+          const std::int64_t start = i % pieces * piece;
+          std::int64_t a, b;
+          locate(s, last, i / pieces, &a, &b);
+          move_row(from + a + start * s.from[last], s.from[last], to + b + start * s.to[last],
+                   s.to[last], piece < n - start ? piece : n - start);
+        }
+      });
 }
 
 // The last dimension is contiguous in `to`, the one before it in `from`: tile by tile, so that a

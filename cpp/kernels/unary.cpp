@@ -340,8 +340,10 @@ constexpr Named<UnaryRow<T, T>> kMap[] = {
 };
 template <class T>
 constexpr Named<UnaryRow<T, T>> kIntegerMap[] = {
-    {"abs", scalar_row<Abs, T, T>},       {"negative", scalar_row<Negative, T, T>},
-    {"sign", scalar_row<Sign, T, T>},     {"square", scalar_row<Square, T, T>},
+    {"abs", scalar_row<Abs, T, T>},
+    {"negative", scalar_row<Negative, T, T>},
+    {"sign", scalar_row<Sign, T, T>},
+    {"square", scalar_row<Square, T, T>},
     {"bitwise_not", scalar_row<BitNot, T, T>},
 };
 template <class T>
