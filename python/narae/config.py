@@ -1,0 +1,3 @@
+"""Process-wide settings; see `narae.engine.config`."""
+
+from narae.engine.config import *  # noqa: F403
