@@ -4,6 +4,8 @@ import threading
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from narae.engine import config
 from narae.engine import random as engine_random
@@ -14,6 +16,7 @@ from narae.training.data import PyDataset, make_dataset
 
 X = np.arange(30, dtype="float32").reshape(10, 3)
 Y = np.arange(10) % 3
+SHUFFLES = [False, True, "batch"]
 
 
 def batches(*args, seed=None, **kwargs):
@@ -61,7 +64,7 @@ def read_only(a):
     return a
 
 
-@pytest.mark.parametrize("shuffle", [False, True, "batch"])
+@pytest.mark.parametrize("shuffle", SHUFFLES)
 @pytest.mark.parametrize(
     "make",
     [lambda a: np.repeat(a, 2, axis=0)[::2], lambda a: a[::-1].copy()[::-1], np.asfortranarray,
@@ -240,6 +243,15 @@ def test_batch_sizes(batch_size, sizes):
     assert [len(x) for x, _, _ in dataset.epoch()] == sizes
 
 
+@given(st.integers(1, 70), st.integers(1, 80), st.integers(0, 2**63), st.sampled_from(SHUFFLES))
+def test_every_row_once(count, batch_size, seed, shuffle):
+    x = np.arange(count)
+    dataset = make_dataset(x, batch_size=batch_size, shuffle=shuffle)
+    rows = np.concatenate([batch for batch, _, _ in dataset.epoch(seed)])
+    np.testing.assert_array_equal(np.sort(rows), x)
+    np.testing.assert_array_equal(np.concatenate(dataset.epoch_indices(seed)), rows)
+
+
 def test_order_depends_on_the_seed_alone():
     a, b = make_dataset(X, shuffle=True, batch_size=4), make_dataset(X, shuffle=True, batch_size=3)
     one = rows_of(a.epoch(7))
@@ -263,7 +275,7 @@ def test_set_random_seed_fixes_the_order():
     np.testing.assert_array_equal(*with_rng)
 
 
-@pytest.mark.parametrize("shuffle", [False, True, "batch"])
+@pytest.mark.parametrize("shuffle", SHUFFLES)
 def test_fill_gives_the_batches_of_epoch(shuffle):
     dataset = make_dataset({"a": X, "b": X + 1}, Y, batch_size=4, shuffle=shuffle)
     indices = dataset.epoch_indices(3)
@@ -313,6 +325,11 @@ def test_class_weight(y):
 def test_wrong_weights(kwargs, message):
     with pytest.raises(ValueError, match=message):
         make_dataset(X, Y, **kwargs)
+
+
+def test_sample_weights_of_some_outputs():
+    [(_, y, w)] = batches(X, {"a": Y, "b": Y}, sample_weight={"b": np.ones(10)})
+    assert w["a"] is None and w["b"].shape == (10,)
 
 
 def test_sample_weight_shapes():

@@ -229,6 +229,8 @@ def _check_sample_weight(y: Any, sample_weight: Any) -> Any:
                 f"narae.Model: expected {name} of shape (samples,), or the leading axes of its "
                 f"labels. Received: {name}.shape={shape}, labels of shape {label_shape}."
             )
+    if isinstance(y, dict):
+        return {key: sample_weight.get(key) for key in y}
     return sample_weight
 
 
