@@ -294,6 +294,7 @@ def prepare_batch(
     """
     arrays = map_named(to_array, x, "x")
     labels = arrays if y is x else map_named(to_array, y, "y")  # an auto-encoder's, converted once
+    _check_labels(labels)
     if class_weight is not None:
         if sample_weight is not None:
             raise ValueError(
@@ -305,7 +306,6 @@ def prepare_batch(
     dtype = _float_dtype()
     weights = map_named(lambda w, n: to_array(w, n, dtype), sample_weight, "sample_weight")
     _check_counts(arrays, labels, weights)
-    _check_labels(labels)
     if weights is not None:
         weights = _check_sample_weight(labels, weights)
     return arrays, labels, weights
