@@ -124,8 +124,10 @@ void release_pool(Pool* pool) { pool->drop_reference(); }
 
 void* allocate(std::size_t bytes, Pool* pool) {
   if (bytes > SIZE_MAX / 4) throw std::bad_alloc();
+  // A recording's blocks change hands within a step, and replays write them in that order again: a
+  // guard laid down once would be overwritten by rights.
+  const bool poisoned = poison.load(std::memory_order_relaxed), guarded = poisoned && !pool;
   if (!pool) pool = common_pool();
-  const bool guarded = poison.load(std::memory_order_relaxed);
   const std::size_t capacity = size_class(bytes + (guarded ? kGuard : 0));
   Header* header = pool->take(capacity);
   if (!header) {
@@ -140,10 +142,8 @@ void* allocate(std::size_t bytes, Pool* pool) {
   header->requested = bytes;
   header->guarded = guarded;
   auto* memory = reinterpret_cast<unsigned char*>(header + 1);
-  if (guarded) {
-    std::memset(memory, kPoisonByte, bytes);
-    std::memset(memory + bytes, kGuardByte, kGuard);
-  }
+  if (poisoned) std::memset(memory, kPoisonByte, bytes);
+  if (guarded) std::memset(memory + bytes, kGuardByte, kGuard);
   raise_peak(allocated += static_cast<std::int64_t>(capacity));
   return memory;
 }
