@@ -4,7 +4,6 @@ Forward, input gradient and filter gradient are the three derivatives of one tri
 sum x * w * dy, so each has the other two as its own gradients, to any order.
 """
 
-import math
 from dataclasses import dataclass
 
 from narae import _core, ops
