@@ -7,10 +7,16 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 import numpy as np
 import pytest
 
-import narae
 from helpers import assert_close, randn
 from narae import _core, ops
-from narae.engine import GradientTape, KerasTensor, convert_to_tensor
+from narae.engine import (
+    GradientTape,
+    KerasTensor,
+    Variable,
+    convert_to_tensor,
+    grad,
+    value_and_grad,
+)
 from reference import conv as reference
 
 
@@ -56,7 +62,7 @@ STEPS = [(1, 1), (2, 1), (1, 2), (3, 2), (2, 3), (4, 6)]  # (strides, dilation)
 @pytest.mark.parametrize(("strides", "dilation"), STEPS)
 @pytest.mark.parametrize(
     ("size", "kernel"),
-    [((9,), (3,)), ((13, 14), (3, 2)), ((7, 8, 9), (1, 2, 2)), ((6, 5), (1, 1))],
+    [((15,), (3,)), ((13, 14), (3, 2)), ((7, 8, 9), (1, 2, 2)), ((6, 5), (1, 1))],
 )
 def test_conv(isa, size, kernel, strides, dilation, padding, dtype):
     x, w, b = randn((2, *size, 3)), randn((*kernel, 3, 5)), randn(5)
@@ -166,10 +172,10 @@ def test_second_derivatives():
         return ops.sum(y * y * y)
 
     def directional(x, w):
-        dx, dw = narae.grad(f)(x, w)
+        dx, dw = grad(f)(x, w)
         return ops.sum(dx * dx) + ops.sum(dw * dw)
 
-    dx, dw = narae.grad(directional)(x, w)
+    dx, dw = grad(directional)(x, w)
     step = 1e-5
     for tensor, gradient in [(x, dx), (w, dw)]:
         at = (0, 2, 1, 1) if tensor is x else (1, 1, 0, 2)
@@ -184,7 +190,7 @@ def test_second_derivatives():
 
 
 def test_first_layer_has_no_input_gradient(monkeypatch):
-    x, w = randn((1, 5, 5, 2)), narae.Variable(randn((3, 3, 2, 3)))
+    x, w = randn((1, 5, 5, 2)), Variable(randn((3, 3, 2, 3)))
 
     def refuse(*_):
         raise AssertionError("an input gradient that nobody wants")
@@ -211,7 +217,7 @@ def test_empty(isa, shape):
         with pytest.raises(ValueError, match="in_channels"):
             ops.conv(randn(shape), w)
         return
-    w = narae.Variable(w)
+    w = Variable(w)
     with GradientTape() as tape:
         y = ops.conv(randn(shape), w)
     assert y.shape == (0, 4, 4, 4)
@@ -225,8 +231,8 @@ def test_threads_give_the_same_bits(isa):
     before = _core.num_threads()
     for threads in (1, 2, 5):
         _core.set_num_threads(threads)
-        f = narae.value_and_grad(lambda x, w: ops.sum(ops.conv(x, w, strides=2) ** 2))
-        g = narae.value_and_grad(lambda x, w: ops.sum(ops.depthwise_conv(x, w) ** 2))
+        f = value_and_grad(lambda x, w: ops.sum(ops.conv(x, w, strides=2) ** 2))
+        g = value_and_grad(lambda x, w: ops.sum(ops.depthwise_conv(x, w) ** 2))
         results.append([t.numpy() for v, (a, b) in (f(x, w), g(x, d)) for t in (v, a, b)])
     _core.set_num_threads(before)
     for other in results[1:]:

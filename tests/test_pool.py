@@ -7,10 +7,9 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 import numpy as np
 import pytest
 
-import narae
 from helpers import assert_close, randn
 from narae import _core, ops
-from narae.engine import GradientTape, KerasTensor, convert_to_tensor
+from narae.engine import GradientTape, KerasTensor, convert_to_tensor, grad, value_and_grad
 from reference import pool as reference
 
 
@@ -63,8 +62,8 @@ def test_nan_and_infinity(isa):
 
 def test_average_of_averages():
     x = randn((1, 6, 5, 2), "float64")
-    f = narae.grad(lambda x: ops.sum(ops.average_pool(x, 2, 1) ** 2))
-    g = narae.grad(lambda x: ops.sum(f(x) ** 2))(x).numpy()
+    f = grad(lambda x: ops.sum(ops.average_pool(x, 2, 1) ** 2))
+    g = grad(lambda x: ops.sum(f(x) ** 2))(x).numpy()
     moved = x.copy()
     moved[0, 2, 2, 1] += 1e-5
     h = [float(ops.sum(f(v) ** 2)) for v in (moved, x)]
@@ -87,9 +86,7 @@ def test_threads_give_the_same_bits(isa):
     results = []
     for threads in (1, 3):
         _core.set_num_threads(threads)
-        f = narae.value_and_grad(
-            lambda x: ops.sum(ops.max_pool(x, 3, 1) * ops.average_pool(x, 3, 1))
-        )
+        f = value_and_grad(lambda x: ops.sum(ops.max_pool(x, 3, 1) * ops.average_pool(x, 3, 1)))
         results.append([t.numpy() for t in f(x)])
     _core.set_num_threads(before)
     for a, b in zip(*results):

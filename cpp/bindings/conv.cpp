@@ -1,6 +1,7 @@
 #include "kernels/conv.h"
 
 #include "bindings/arrays.h"
+#include "kernels/activation.h"
 #include "kernels/gemm.h"
 
 namespace narae {
@@ -62,7 +63,12 @@ Shape with_sizes(std::int64_t first, const Sizes& sizes, std::int64_t last) {
 }
 
 template <class T>
-using Activate = void (*)(const T*, T*, std::int64_t);
+PlainActivation<T> find_activation(const std::string& name) {
+  if (name.empty()) return nullptr;
+  const PlainActivation<T> found = kernels<Activation<T>>().plain.find(name.c_str());
+  if (!found) fail_value("conv", "an activation that the kernel knows", "activation=" + name);
+  return found;
+}
 
 template <class T>
 void call(std::int64_t workspace_size, void (*kernel)(const ConvArgs<T>&), ConvArgs<T>& p) {
@@ -105,7 +111,8 @@ void check_bias(const char* who, const OptionalInput<T>& bias, std::int64_t size
 }
 
 py::array forward(const py::array& x, const py::array& w, const Sizes& out, const Sizes& strides,
-                  const Sizes& before, const Sizes& dilation, const py::object& bias) {
+                  const Sizes& before, const Sizes& dilation, const py::object& bias,
+                  const std::string& activation) {
   return dispatch<float, double>("conv", x, [&](auto zero) -> py::array {
     using T = decltype(zero);
     Input<T> a("conv", "inputs", x), b("conv", "kernel", w);
@@ -118,6 +125,7 @@ py::array forward(const py::array& x, const py::array& w, const Sizes& out, cons
     check_bias("conv", b1, p.shape.F);
     Output<T> y(shape);
     p.a = a.data(), p.b = b.data(), p.out = y.data(), p.bias = b1.data();
+    p.activate = find_activation<T>(activation);
     if (is_pointwise(p.shape)) {
       call_matmul(p, false);
     } else if (is_depthwise(p.shape)) {
@@ -132,7 +140,8 @@ py::array forward(const py::array& x, const py::array& w, const Sizes& out, cons
 
 py::array input_gradient(const py::array& dy, const py::array& w, const Sizes& in,
                          const Sizes& strides, const Sizes& before, const Sizes& dilation,
-                         std::int64_t groups, const py::object& bias) {
+                         std::int64_t groups, const py::object& bias,
+                         const std::string& activation) {
   return dispatch<float, double>("conv", dy, [&](auto zero) -> py::array {
     using T = decltype(zero);
     Input<T> a("conv", "dy", dy), b("conv", "kernel", w);
@@ -146,6 +155,7 @@ py::array input_gradient(const py::array& dy, const py::array& w, const Sizes& i
     check_bias("conv", b1, p.shape.C);
     Output<T> dx(shape);
     p.a = a.data(), p.b = b.data(), p.out = dx.data(), p.bias = b1.data();
+    p.activate = find_activation<T>(activation);
     if (is_pointwise(p.shape)) {
       call_matmul(p, true);
     } else if (is_depthwise(p.shape)) {
@@ -187,10 +197,11 @@ py::array filter_gradient(const py::array& x, const py::array& dy, const Sizes& 
 
 const Binding conv([](py::module_& m) {
   m.def("conv_forward", forward, py::arg("x"), py::arg("w"), py::arg("out_size"),
-        py::arg("strides"), py::arg("before"), py::arg("dilation"), py::arg("bias") = py::none());
+        py::arg("strides"), py::arg("before"), py::arg("dilation"), py::arg("bias") = py::none(),
+        py::arg("activation") = "");
   m.def("conv_input_gradient", input_gradient, py::arg("dy"), py::arg("w"), py::arg("in_size"),
         py::arg("strides"), py::arg("before"), py::arg("dilation"), py::arg("groups") = 1,
-        py::arg("bias") = py::none());
+        py::arg("bias") = py::none(), py::arg("activation") = "");
   m.def("conv_filter_gradient", filter_gradient, py::arg("x"), py::arg("dy"),
         py::arg("kernel_size"), py::arg("strides"), py::arg("before"), py::arg("dilation"),
         py::arg("groups") = 1);

@@ -4,17 +4,23 @@ Forward, input gradient and filter gradient are the three derivatives of one tri
 sum x * w * dy, so each has the other two as its own gradients, to any order.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from narae import _core, ops
-from narae.engine import Tensor, config, convert_to_tensor, op, record
+from narae import _core
+from narae.engine import Tensor, config, convert_to_tensor, is_tracked, op, record
 from narae.engine.dtypes import is_float, result_type
-from narae.engine.tape import is_tracked
+from narae.ops.activation import activation_backward
+from narae.ops.elementwise import cast
+from narae.ops.gemm import _FUSED
+from narae.ops.reduce import sum
+from narae.ops.shape import reshape, transpose
 
-_Sizes = int | tuple[int, ...] | list[int]
+__all__ = ["conv", "conv_transpose", "depthwise_conv", "separable_conv"]
 
-# Activations that the kernel applies to what it has just computed; others follow as an op.
-_FUSED = ()
+Sizes = int | Sequence[int]  # one value for all spatial axes, or one for each
+Padding = str | Sequence[tuple[int, int]]
 
 
 def sizes(who: str, name: str, value, rank: int, lowest: int = 1) -> tuple[int, ...]:
@@ -88,12 +94,12 @@ def channels_last(who: str, data_format) -> bool:
 
 def to_last(x: Tensor) -> Tensor:
     """(N, C, *S) -> (N, *S, C)."""
-    return ops.transpose(x, (0, *range(2, x.ndim), 1))
+    return transpose(x, (0, *range(2, x.ndim), 1))
 
 
 def to_first(x: Tensor) -> Tensor:
     """(N, *S, C) -> (N, C, *S)."""
-    return ops.transpose(x, (0, x.ndim - 1, *range(1, x.ndim - 1)))
+    return transpose(x, (0, x.ndim - 1, *range(1, x.ndim - 1)))
 
 
 def spatial(who: str, inputs, *more) -> tuple[Tensor, ...]:
@@ -101,7 +107,7 @@ def spatial(who: str, inputs, *more) -> tuple[Tensor, ...]:
     tensors = [convert_to_tensor(x) for x in (inputs, *more)]
     dtype = result_type(*(x.dtype for x in tensors))
     dtype = dtype if is_float(dtype) else config.floatx()
-    tensors = [x if x.dtype == dtype else ops.cast(x, dtype) for x in tensors]
+    tensors = [x if x.dtype == dtype else cast(x, dtype) for x in tensors]
     if not 3 <= tensors[0].ndim <= 5:
         raise ValueError(
             f"narae.ops.{who}: expected inputs with a batch axis, one to three spatial axes and "
@@ -122,40 +128,49 @@ class _Plan:
     dilation: tuple[int, ...]
     groups: int = 1
 
-    def forward(self, x, w, bias=None):
+    def forward(self, x, w, bias=None, activation=None):
         b = None if bias is None else bias.array
         window = (self.strides, self.before, self.dilation)
-        y = Tensor(_core.conv_forward(x.array, w.array, self.out_size, *window, b))
-        return self._record(y, x, w, bias, self.input_gradient, self.filter_gradient)
+        y = _core.conv_forward(x.array, w.array, self.out_size, *window, b, activation or "")
+        gradients = self.input_gradient, self.filter_gradient
+        return _record(y, self.forward, (x, w, bias), gradients, activation)
 
-    def input_gradient(self, dy, w, bias=None):
+    def input_gradient(self, dy, w, bias=None, activation=None):
         b = None if bias is None else bias.array
         window = (self.strides, self.before, self.dilation, self.groups)
-        dx = Tensor(_core.conv_input_gradient(dy.array, w.array, self.in_size, *window, b))
-        return self._record(
-            dx, dy, w, bias, self.forward, lambda dy, ddx: self.filter_gradient(ddx, dy)
+        dx = _core.conv_input_gradient(
+            dy.array, w.array, self.in_size, *window, b, activation or ""
         )
+        gradients = self.forward, lambda dy, ddx: self.filter_gradient(ddx, dy)
+        return _record(dx, self.input_gradient, (dy, w, bias), gradients, activation)
 
     def filter_gradient(self, x, dy):
         window = (self.strides, self.before, self.dilation, self.groups)
-        dw = Tensor(_core.conv_filter_gradient(x.array, dy.array, self.kernel_size, *window))
-        return self._record(
-            dw, x, dy, None, lambda ddw, dy: self.input_gradient(dy, ddw), self.forward
-        )
+        dw = _core.conv_filter_gradient(x.array, dy.array, self.kernel_size, *window)
+        gradients = lambda ddw, dy: self.input_gradient(dy, ddw), self.forward
+        return _record(dw, self.filter_gradient, (x, dy), gradients)
 
-    @staticmethod
-    def _record(y, a, b, bias, for_a, for_b):
-        """Gradients of y = f(a, b) + bias: for_a(dy, b), for_b(a, dy), each only when wanted."""
-        wants_a, wants_b = is_tracked(a), is_tracked(b)
 
-        def backward(dy):
-            da = for_a(dy, b) if wants_a else None
-            db = for_b(a, dy) if wants_b else None
-            if bias is None:
-                return da, db
-            return da, db, ops.sum(dy, axis=tuple(range(dy.ndim - 1)))
+def _record(y, function, inputs, gradients, activation=None):
+    """Notes y = act(f(a, b) + bias) for inputs (a, b[, bias]); gradients(dy, b) and (a, dy)."""
+    a, b, bias = *inputs, *(None,) * (3 - len(inputs))
+    inputs = (a, b) if bias is None else (a, b, bias)
+    wanted = [is_tracked(t) for t in inputs]
 
-        return record(y, (a, b) if bias is None else (a, b, bias), backward)
+    def backward(dy):
+        dz = dy
+        if activation:
+            if is_tracked(dy) or any(is_tracked(t) for t in inputs):  # a second derivative
+                dz = activation_backward(activation, dy, function(*inputs), y)
+            else:
+                dz = Tensor(getattr(_core, f"{activation}_backward")(dy.array, y))
+        da = gradients[0](dz, b) if wanted[0] else None
+        db = gradients[1](a, dz) if wanted[1] else None
+        if bias is None:
+            return da, db
+        return da, db, sum(dz, axis=tuple(range(dz.ndim - 1))) if wanted[2] else None
+
+    return record(Tensor(y), inputs, backward)
 
 
 def _check_kernel(who, inputs, x, w, expected):
@@ -174,17 +189,26 @@ def _check_bias(who, bias, filters):
         )
 
 
-def _activated(y, activation):
-    if activation is None or activation == "linear":
-        return y
-    return activation(y) if callable(activation) else getattr(ops, activation)(y)
+def _fused(who, activation) -> tuple[str | None, Callable | None]:
+    """Returns the activation for the kernel to apply, or one to call afterwards, or neither."""
+    if activation is None or callable(activation):
+        return None, activation
+    if activation not in _FUSED:
+        raise ValueError(
+            f"narae.ops.{who}: expected activation to be None, a function or one of {_FUSED}. "
+            f"Received: activation={activation!r}"
+        )
+    return activation, None
 
 
 def _reach(kernel, dilation):
     return tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation))
 
 
-def _conv(who, inputs, kernel, strides, padding, data_format, dilation_rate, bias, depthwise):
+def _conv(
+    who, inputs, kernel, strides, padding, data_format, dilation_rate, bias, activation, depthwise
+):
+    fused, after = _fused(who, activation)
     given, w, *rest = spatial(who, inputs, kernel, *([] if bias is None else [bias]))
     last = channels_last(who, data_format)
     x = given if last else to_last(given)
@@ -196,7 +220,7 @@ def _conv(who, inputs, kernel, strides, padding, data_format, dilation_rate, bia
                 f"narae.ops.{who}: expected kernel with as many channels as inputs ({channels}). "
                 f"Received: inputs.shape={given.shape}, kernel.shape={w.shape}"
             )
-        w = ops.reshape(w, (*w.shape[:rank], 1, channels * w.shape[-1]))
+        w = reshape(w, (*w.shape[:rank], 1, channels * w.shape[-1]))
     else:
         _check_kernel(who, given, x, w, "(*kernel_size, channels / groups, filters)")
     depth, filters = w.shape[-2:]
@@ -217,8 +241,9 @@ def _conv(who, inputs, kernel, strides, padding, data_format, dilation_rate, bia
     _check_bias(who, bias, filters)
     before = tuple(pair[0] for pair in widths)
     plan = _Plan(size, tuple(outs), w.shape[:rank], strides, before, dilation, channels // depth)
-    y = plan.forward(x, w, bias)
-    return y if last else to_first(y)
+    y = plan.forward(x, w, bias, fused)
+    y = y if last else to_first(y)
+    return y if after is None else after(y)
 
 
 def kernel_shape(kernel) -> tuple[int, ...]:
@@ -227,14 +252,14 @@ def kernel_shape(kernel) -> tuple[int, ...]:
 
 @op
 def conv(
-    inputs,
-    kernel,
-    strides: _Sizes = 1,
-    padding="valid",
+    inputs: Any,
+    kernel: Any,
+    strides: Sizes = 1,
+    padding: Padding = "valid",
     data_format: str | None = None,
-    dilation_rate: _Sizes = 1,
-    bias=None,
-    activation=None,
+    dilation_rate: Sizes = 1,
+    bias: Any = None,
+    activation: str | Callable | None = None,
 ) -> Tensor:
     """Convolves inputs with a kernel over one to three spatial axes.
 
@@ -248,7 +273,7 @@ def conv(
         data_format: `"channels_last"` or `"channels_first"`; None is the configured one.
         dilation_rate: distance between the kernel's taps, an int or one for each axis.
         bias: (F,), or None.
-        activation: a function or the name of one in `narae.ops`, applied to the result, or None.
+        activation: `"relu"`, `"sigmoid"` or `"tanh"`, which the kernel applies, or a function.
 
     Returns:
         (N, *O, F), or (N, F, *O).
@@ -260,19 +285,19 @@ def conv(
     (1, 3, 3, 8)
     """
     args = (strides, padding, data_format, dilation_rate)
-    return _activated(_conv("conv", inputs, kernel, *args, bias, False), activation)
+    return _conv("conv", inputs, kernel, *args, bias, activation, False)
 
 
 @op
 def depthwise_conv(
-    inputs,
-    kernel,
-    strides: _Sizes = 1,
-    padding="valid",
+    inputs: Any,
+    kernel: Any,
+    strides: Sizes = 1,
+    padding: Padding = "valid",
     data_format: str | None = None,
-    dilation_rate: _Sizes = 1,
-    bias=None,
-    activation=None,
+    dilation_rate: Sizes = 1,
+    bias: Any = None,
+    activation: str | Callable | None = None,
 ) -> Tensor:
     """Convolves each channel by itself; results of a channel lie side by side.
 
@@ -285,20 +310,20 @@ def depthwise_conv(
         (N, *O, C * M), or (N, C * M, *O).
     """
     args = (strides, padding, data_format, dilation_rate)
-    return _activated(_conv("depthwise_conv", inputs, kernel, *args, bias, True), activation)
+    return _conv("depthwise_conv", inputs, kernel, *args, bias, activation, True)
 
 
 @op
 def separable_conv(
-    inputs,
-    depthwise_kernel,
-    pointwise_kernel,
-    strides: _Sizes = 1,
-    padding="valid",
+    inputs: Any,
+    depthwise_kernel: Any,
+    pointwise_kernel: Any,
+    strides: Sizes = 1,
+    padding: Padding = "valid",
     data_format: str | None = None,
-    dilation_rate: _Sizes = 1,
-    bias=None,
-    activation=None,
+    dilation_rate: Sizes = 1,
+    bias: Any = None,
+    activation: str | Callable | None = None,
 ) -> Tensor:
     """A depthwise convolution, then a 1 x 1 convolution that mixes the channels.
 
@@ -313,9 +338,9 @@ def separable_conv(
         (N, *O, F), or (N, F, *O).
     """
     args = (strides, padding, data_format, dilation_rate)
-    x = _conv("separable_conv", inputs, depthwise_kernel, *args, None, True)
-    y = _conv("separable_conv", x, pointwise_kernel, 1, "valid", data_format, 1, bias, False)
-    return _activated(y, activation)
+    x = _conv("separable_conv", inputs, depthwise_kernel, *args, None, None, True)
+    args = (1, "valid", data_format, 1)
+    return _conv("separable_conv", x, pointwise_kernel, *args, bias, activation, False)
 
 
 def transpose_extent(size, reach, stride, padding, output_padding) -> tuple[int, int]:
@@ -330,15 +355,15 @@ def transpose_extent(size, reach, stride, padding, output_padding) -> tuple[int,
 
 @op
 def conv_transpose(
-    inputs,
-    kernel,
-    strides: _Sizes = 1,
+    inputs: Any,
+    kernel: Any,
+    strides: Sizes = 1,
     padding: str = "valid",
-    output_padding: _Sizes | None = None,
+    output_padding: Sizes | None = None,
     data_format: str | None = None,
-    dilation_rate: _Sizes = 1,
-    bias=None,
-    activation=None,
+    dilation_rate: Sizes = 1,
+    bias: Any = None,
+    activation: str | Callable | None = None,
 ) -> Tensor:
     """The gradient of a convolution as an operation of its own: it upsamples by `strides`.
 
@@ -361,6 +386,7 @@ def conv_transpose(
     (1, 8, 8, 8)
     """
     who = "conv_transpose"
+    fused, after = _fused(who, activation)
     given, w, *rest = spatial(who, inputs, kernel, *([] if bias is None else [bias]))
     last = channels_last(who, data_format)
     x = given if last else to_last(given)
@@ -395,5 +421,6 @@ def conv_transpose(
     bias = rest[0] if rest else None
     _check_bias(who, bias, w.shape[-2])
     plan = _Plan(outs, x.shape[1:-1], w.shape[:rank], strides, cut, dilation)
-    y = plan.input_gradient(x, w, bias)
-    return _activated(y if last else to_first(y), activation)
+    y = plan.input_gradient(x, w, bias, fused)
+    y = y if last else to_first(y)
+    return y if after is None else after(y)

@@ -1,9 +1,11 @@
 """Pooling over one to three spatial axes."""
 
-from narae import _core, ops
+from typing import Any
+
+from narae import _core
 from narae.engine import Tensor, convert_to_tensor, op, record
 from narae.ops.conv import (
-    _Sizes,
+    Sizes,
     channels_last,
     output_sizes,
     pad_widths,
@@ -12,6 +14,9 @@ from narae.ops.conv import (
     to_first,
     to_last,
 )
+from narae.ops.elementwise import cast
+
+__all__ = ["average_pool", "max_pool"]
 
 
 def _pool(who, kernel, inputs, pool_size, strides, padding, data_format):
@@ -34,7 +39,7 @@ def _pool(who, kernel, inputs, pool_size, strides, padding, data_format):
     y = kernel(x, tuple(outs), window, strides, tuple(pair[0] for pair in widths))
     y = y if last else to_first(y)
     dtype = convert_to_tensor(inputs).dtype
-    return y if dtype in ("float32", "float64") or who == "average_pool" else ops.cast(y, dtype)
+    return y if dtype in ("float32", "float64") or who == "average_pool" else cast(y, dtype)
 
 
 def _max(x, out_size, window, strides, before):
@@ -62,9 +67,9 @@ def _spread(dy, size, window, strides, before):
 
 @op
 def max_pool(
-    inputs,
-    pool_size: _Sizes,
-    strides: _Sizes | None = None,
+    inputs: Any,
+    pool_size: Sizes,
+    strides: Sizes | None = None,
     padding: str = "valid",
     data_format: str | None = None,
 ) -> Tensor:
@@ -90,9 +95,9 @@ def max_pool(
 
 @op
 def average_pool(
-    inputs,
-    pool_size: _Sizes,
-    strides: _Sizes | None = None,
+    inputs: Any,
+    pool_size: Sizes,
+    strides: Sizes | None = None,
     padding: str = "valid",
     data_format: str | None = None,
 ) -> Tensor:
