@@ -136,8 +136,9 @@ def _prod(x, axes, keepdims):
 
 
 @op
-def prod(x, axis: _Axis = None, keepdims: bool = False) -> Tensor:
-    """Product of the elements along the axes. Its gradient is exact at zeros."""
+def prod(x, axis: _Axis = None, keepdims: bool = False, dtype=None) -> Tensor:
+    """Product of the elements along the axes, in `dtype`. Its gradient is exact at zeros."""
+    x = convert_to_tensor(x) if dtype is None else convert_to_tensor(x, dtype)
     return _in_steps("prod", _number(x), axis, keepdims, _prod)
 
 

@@ -81,9 +81,9 @@ def get_custom_objects() -> dict:
     return _custom_objects
 
 
-def get_registered_name(target) -> str:
+def get_registered_name(obj) -> str:
     """Returns the name a class or function is registered under, or its own."""
-    return _custom_names.get(target, getattr(target, "__name__", str(target)))
+    return _custom_names.get(obj, getattr(obj, "__name__", str(obj)))
 
 
 def _scoped() -> dict:

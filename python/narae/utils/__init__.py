@@ -3,6 +3,14 @@
 from narae.engine.naming import clear_session as clear_session
 from narae.engine.random import set_random_seed as set_random_seed
 from narae.engine.tensor import is_keras_tensor as is_keras_tensor
+from narae.saving.registry import CustomObjectScope as CustomObjectScope
+from narae.saving.registry import custom_object_scope as custom_object_scope
+from narae.saving.registry import deserialize_keras_object as deserialize_keras_object
+from narae.saving.registry import get_custom_objects as get_custom_objects
+from narae.saving.registry import get_registered_name as get_registered_name
+from narae.saving.registry import get_registered_object as get_registered_object
+from narae.saving.registry import register_keras_serializable as register_keras_serializable
+from narae.saving.registry import serialize_keras_object as serialize_keras_object
 from narae.training.arrays import pack_x_y_sample_weight as pack_x_y_sample_weight
 from narae.training.arrays import unpack_x_y_sample_weight as unpack_x_y_sample_weight
 from narae.training.data import PyDataset as PyDataset
