@@ -46,7 +46,6 @@ class Trainer:
         self._compiled_metrics = None
         self._loss_tracker = None
         self._compile_arguments = {}
-        self._drop_recordings()
 
     # Compiling
 
@@ -97,7 +96,7 @@ class Trainer:
             else None
         )
         self._loss_tracker = metrics_module.Mean(name="loss")
-        self.run_eagerly = bool(run_eagerly)
+        self.run_eagerly = run_eagerly
         self.jit_compile = "auto" if jit_compile is None else jit_compile
         self.steps_per_execution = steps_per_execution
         self.stop_training = False
@@ -112,7 +111,6 @@ class Trainer:
             "jit_compile": self.jit_compile,
         }
         self.compiled = True
-        self._drop_recordings()
 
     def get_compile_config(self) -> dict:
         """Returns what `compile_from_config` needs to compile the model in the same way."""
@@ -148,6 +146,26 @@ class Trainer:
                 f"narae.Model.{method}: expected a compiled model. You must call compile() before "
                 f"using the model: model.compile(optimizer, loss), then {method}()."
             )
+
+    @property
+    def run_eagerly(self) -> bool:
+        """Whether every step runs in Python, never recorded."""
+        return self._run_eagerly
+
+    @run_eagerly.setter
+    def run_eagerly(self, value):
+        self._run_eagerly = bool(value)
+        self._drop_recordings()
+
+    @property
+    def jit_compile(self) -> bool | str:
+        """Whether steps are recorded: True, False, or "auto" for models of narae's own layers."""
+        return self._jit_compile
+
+    @jit_compile.setter
+    def jit_compile(self, value):
+        self._jit_compile = value
+        self._drop_recordings()
 
     # Metrics
 
@@ -246,10 +264,11 @@ class Trainer:
         with GradientTape() as tape:
             y_pred = self(x, training=True)
             loss = self._call_compute_loss(x, y, y_pred, sample_weight, True)
+            scaled = self.optimizer.scale_loss(loss)
         self._track_loss(loss, x)
         variables = self.trainable_variables
         if variables:
-            gradients = tape.gradient(loss, variables)
+            gradients = tape.gradient(scaled, variables)
             self.optimizer.apply(gradients, variables)
         else:
             warnings.warn("The model has no trainable weights.", stacklevel=2)
@@ -324,7 +343,7 @@ class Trainer:
         """Whether steps are recorded and replayed, and if not, why.
 
         >>> model.recording_status
-        'recorded: train, predict'
+        'replayed: train, predict'
         """
         reason = self._eager_reason if self._eager_reason is not None else _why_eager(self)
         if reason:
@@ -335,7 +354,7 @@ class Trainer:
                 parts.append(f"{mode} runs eagerly, because {step.reason}")
             elif step.recorded:
                 parts.append(mode)
-        return f"recorded: {', '.join(parts)}" if parts else "recorded at the first step"
+        return f"replayed: {', '.join(parts)}" if parts else "to be recorded at the first step"
 
     def make_train_function(self, force: bool = False):
         """Makes the training step anew if `force`, and returns it."""
