@@ -169,7 +169,10 @@ def test_config_round_trip(name):
         deep = Model(z, layers.Dense(4)(z), name="deep")
         model, data = Model(x, {"o": deep(inner(deep(x)))}), numbers(3, 4)
     else:
-        model, data = Model(x, layers.Dropout(0.5)(layers.Dense(2)(x), training=False)), numbers(3, 4)
+        model, data = (
+            Model(x, layers.Dropout(0.5)(layers.Dense(2)(x), training=False)),
+            numbers(3, 4),
+        )
     copy = Model.from_config(model.get_config())
     assert copy.get_config() == model.get_config()
     copy.set_weights(model.get_weights())
