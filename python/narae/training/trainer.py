@@ -711,9 +711,9 @@ def _array_runs(step: RecordedStep, dataset: ArrayDataset):
     if dataset._shuffle is True:
         batches = dataset.epoch_indices()
     else:
-        size, count = dataset.batch_size, dataset.num_samples
+        size, total = dataset.batch_size, dataset.num_samples
         starts = (i * size for i in dataset.epoch_batches())
-        batches = (slice(start, min(start + size, count)) for start in starts)
+        batches = (slice(start, min(start + size, total)) for start in starts)
     known = {}  # rows in the batch -> (pairs of source and target, how to run)
     for rows in batches:
         contiguous = isinstance(rows, slice)
@@ -842,7 +842,7 @@ def _why_eager(model) -> str:
             return f"{cls.__name__} '{layer.name}' is not one of narae's own classes{hint}"
         if cls.__name__ == "Lambda" or not getattr(layer, "supports_jit", True):
             return f"layer '{layer.name}' of type {cls.__name__} runs Python code"
-        for key, value in vars(layer).items():
+        for key, value in () if isinstance(layer, Trainer) else vars(layer).items():
             if isinstance(value, types.FunctionType) and not _is_own(value):
                 return f"{key} of layer '{layer.name}' is a function of your own{hint}"
             used_in_step = key.endswith(("_regularizer", "_constraint")) and value is not None
