@@ -150,7 +150,7 @@ def _rows(
 def _output_shape(layer: Any) -> str:
     shapes = None
     if layer._inbound_nodes:
-        shapes = tree.map_structure(lambda x: str(tuple(x.shape)), layer._inbound_nodes[-1].outputs)
+        shapes = [str(tuple(x.shape)) for x in layer._inbound_nodes[-1].output_tensors]
     elif getattr(layer, "_build_shapes", None):
         try:
             shapes = layer.compute_output_shape(*layer._build_shapes.values())
@@ -171,8 +171,8 @@ def _params(layer: Any) -> str:
         return "0"
     inner = getattr(layer, "_layers", [])
     makes_weights = not is_default(layer.build) or any(not x.built for x in inner)
-    if not layer.built and makes_weights:
-        return "0 (unbuilt)"
+    if not layer.built:
+        return "0 (unbuilt)" if makes_weights else "0"
     return f"{layer.count_params():,}"
 
 
