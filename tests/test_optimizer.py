@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
+
 from helpers import randn
 from narae import _core
 from narae.engine.variable import Variable

@@ -200,6 +200,10 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float = 0
     return (1.0 - ops.power(ops.sum(y_pred * target, axis=-1), q)) / q
 
 
+sparse_categorical_crossentropy.takes_classes = True
+categorical_generalized_cross_entropy.takes_classes = True
+
+
 def _smooth_binary(y_true: Any, y_pred: Any, smoothing: float, name: str) -> tuple[Tensor, Tensor]:
     _check_smoothing(smoothing, name)
     y_pred = ops.convert_to_tensor(y_pred)
@@ -374,8 +378,6 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
     <Tensor shape=() dtype=float32: 0.6931472>
     """
 
-    _keeps_target_dtype = True
-
     def __init__(
         self,
         from_logits: bool = False,
@@ -398,8 +400,6 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
 
 class CategoricalGeneralizedCrossEntropy(LossFunctionWrapper):
     """The generalized cross-entropy `(1 - p^q) / q` of class numbers, robust to wrong labels."""
-
-    _keeps_target_dtype = True
 
     def __init__(
         self,

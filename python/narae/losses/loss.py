@@ -29,8 +29,7 @@ class Loss:
     ...         return narae.ops.sum(narae.ops.abs(y_true - y_pred), axis=-1)
     """
 
-    # Losses on class indices get y_true as it came: a float would hide a wrong label.
-    _keeps_target_dtype = False
+    _takes_classes = False
 
     def __init__(
         self,
@@ -59,7 +58,8 @@ class Loss:
         """
         mask = getattr(y_pred, "mask", None)
         y_pred = tree.map_structure(lambda x: ops.convert_to_tensor(x, dtype=self.dtype), y_pred)
-        target_dtype = None if self._keeps_target_dtype else self.dtype
+        # Class numbers stay integers: as a float a wrong label would be hidden.
+        target_dtype = None if self._takes_classes else self.dtype
         y_true = tree.map_structure(lambda x: ops.convert_to_tensor(x, dtype=target_dtype), y_true)
         values = self.call(y_true, y_pred)
         value_mask = getattr(values, "mask", None)
@@ -94,6 +94,7 @@ class LossFunctionWrapper(Loss):
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.fn = fn
+        self._takes_classes = getattr(fn, "takes_classes", False)
         self._fn_kwargs = kwargs
         self.__dict__.update(kwargs)
 
