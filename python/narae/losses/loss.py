@@ -57,10 +57,9 @@ class Loss:
             A scalar, or the values themselves if `reduction` is none.
         """
         mask = getattr(y_pred, "mask", None)
-        y_pred = tree.map_structure(lambda x: ops.convert_to_tensor(x, dtype=self.dtype), y_pred)
+        y_pred = _tensors(y_pred, self.dtype)
         # Class numbers stay integers: as a float a wrong label would be hidden.
-        target_dtype = None if self._takes_classes else self.dtype
-        y_true = tree.map_structure(lambda x: ops.convert_to_tensor(x, dtype=target_dtype), y_true)
+        y_true = _tensors(y_true, None if self._takes_classes else self.dtype)
         values = self.call(y_true, y_pred)
         value_mask = getattr(values, "mask", None)
         if mask is not None and value_mask is not None:
@@ -116,6 +115,15 @@ class LossFunctionWrapper(Loss):
 
             config = {**config, "fn": deserialize_keras_object(config["fn"])}
         return cls(**config)
+
+
+def _tensors(x: Any, dtype: str | None) -> Any:
+    """Converts an array, nested lists of numbers, or a dict or list of several arrays."""
+    if isinstance(x, dict) or (
+        isinstance(x, (list, tuple)) and any(getattr(leaf, "ndim", 0) for leaf in tree.flatten(x))
+    ):
+        return tree.map_structure(lambda leaf: ops.convert_to_tensor(leaf, dtype=dtype), x)
+    return ops.convert_to_tensor(x, dtype=dtype)
 
 
 def check_reduction(reduction: str | None, owner: str) -> str | None:
