@@ -306,6 +306,8 @@ def _make(config: dict, name: str, inner):
 
 def _known_arguments(cls, config: dict) -> dict:
     """Drops keys that other versions write and this class has no use for."""
+    if "fn" in config:  # a wrapped function gets the arguments that the class does not name
+        return config
     known = {"name", "dtype", "trainable", "batch_input_shape"}
     for base in cls.__mro__:
         init = vars(base).get("__init__")
