@@ -108,8 +108,9 @@ struct FloorDivide {
   static T one(T a, T b) {
     if constexpr (kIsFloat<T>) {
       if (b == 0) return a / b;
-      const T quotient = (a - Mod::one(a, b)) / b;  // whole but for rounding
-      return quotient == 0 ? __builtin_copysign(T(0), a / b) : T(__builtin_rint(quotient));
+      const T m = fmod(a, b), below = m != 0 && (m < 0) != (b < 0) ? T(1) : T(0);
+      const T quotient = __builtin_rint((a - m) / b - below);  // whole but for rounding
+      return quotient == 0 ? __builtin_copysign(T(0), a / b) : quotient;
     } else {
       if (b == 0) return T(0);
       if constexpr (std::is_signed_v<T>) {
