@@ -22,6 +22,7 @@ from ..engine.operation import (
 from ..engine.random import SeedGenerator
 from ..engine.tensor import KerasTensor, Tensor, convert_to_tensor
 from ..engine.variable import Variable
+from ..metrics import Metric
 
 
 class _CallState(threading.local):
@@ -206,24 +207,22 @@ _PLAIN = (str, bytes, int, float, bool, type(None), type, np.ndarray, types.Func
 _UNTRACKED = frozenset(
     [
         "_inbound_nodes", "_init_arguments", "_losses", "_build_shapes", "_weights_added",
-        "_functional", "_loss_tracker", "_compile_arguments", "loss",
+        "_functional", "_loss_tracker", "_compile_arguments", "_held", "loss",
     ]
 )  # fmt: skip
 
 
-def _leaf_objects(value):
-    """Yields the trackable objects in an attribute value: itself, or the items of containers."""
-    if isinstance(value, _PLAIN):
-        return
-    if isinstance(value, (list, tuple)):
+def _collect(value, found: list) -> None:
+    """Appends the objects that a container holds: layers, variables, metrics, generators."""
+    if isinstance(value, _HELD):
+        found.append(value)
+    elif isinstance(value, (list, tuple)):
         if value and not isinstance(value[0], (str, int, float)):
             for item in value:
-                yield from _leaf_objects(item)
+                _collect(item, found)
     elif isinstance(value, dict):
         for item in list(value.values()):
-            yield from _leaf_objects(item)
-    else:
-        yield value
+            _collect(item, found)
 
 
 def _unique(objects) -> list:
@@ -491,25 +490,34 @@ class Layer(Operation):
 
     # State
 
+    def __setattr__(self, name, value):
+        fields = self.__dict__
+        if fields.get("_held") is not None and not (
+            isinstance(value, _PLAIN) and isinstance(fields.get(name), _PLAIN)
+        ):
+            fields["_held"] = None
+        super().__setattr__(name, value)
+
     def _objects(self) -> list:
         """The objects held by attributes, in the order the attributes were first set."""
+        held = self.__dict__.get("_held")
+        if held is None:
+            held = self.__dict__["_held"] = [
+                value
+                for key, value in self.__dict__.items()
+                if isinstance(value, (*_HELD, list, tuple, dict)) and key not in _UNTRACKED
+            ]
         found = []
-        for key, value in self.__dict__.items():
-            if not isinstance(value, _PLAIN) and key not in _UNTRACKED:
-                found.extend(_leaf_objects(value))
+        for value in held:
+            _collect(value, found)
         return found
 
     @property
     def _layers(self) -> list:
-        from ..metrics import Metric
-
-        found = (x for x in self._objects() if isinstance(x, Layer) and not isinstance(x, Metric))
-        return _unique(x for x in found if x is not self)
+        return _unique(x for x in self._objects() if isinstance(x, Layer) and x is not self)
 
     @property
     def _metrics(self) -> list:
-        from ..metrics import Metric
-
         return _unique(x for x in self._objects() if isinstance(x, Metric))
 
     @property
@@ -988,6 +996,7 @@ class Layer(Operation):
             )
 
     def __delattr__(self, name):
+        self.__dict__["_held"] = None
         value = self.__dict__.get(name)
         if isinstance(value, Variable):
             self._weights_added = [p for p in self._weights_added if p[0] is not value]
@@ -1014,3 +1023,6 @@ def _as_shapes(value):
 
 def _without_suffix(shapes: dict) -> dict:
     return {key.removesuffix("_shape"): value for key, value in shapes.items()}
+
+
+_HELD = (Layer, Variable, Metric, SeedGenerator)
