@@ -149,6 +149,17 @@ def test_logger_in_fit(clock, capsys):
     assert capsys.readouterr().out == line
 
 
+def test_time_per_step_is_that_of_the_steps(clock, capsys):
+    hooks = CallbackList(add_progbar=True, verbose=2, epochs=1, steps=3)
+    hooks.on_epoch_begin(0)
+    for batch in range(3):
+        clock.now += 0.5 if batch == 0 else 0.004
+        hooks.on_train_batch_end(batch, {})
+    clock.now += 10  # validation
+    hooks.on_epoch_end(0, {})
+    assert capsys.readouterr().out == "3/3 - 11s - 4ms/step\n"
+
+
 def test_logger_in_evaluate_and_predict(clock, capsys):
     hooks = CallbackList(add_progbar=True, verbose=2, steps=2)
     hooks.on_test_begin()

@@ -85,15 +85,23 @@ class Progbar:
         self._dynamic = "ipykernel" in sys.modules or "posix" in sys.modules or sys.stdout.isatty()
         self._start = time.time()
         self._after_first: float | None = None
+        self._last_step: float | None = None
         self._last_drawn = 0.0
         self._drawn_width = 0
         self._seen = 0
         self._sums: dict[str, float] = {}
         self._counts: dict[str, float] = {}
 
-    def due(self) -> bool:
-        """Returns whether an update now would be drawn."""
-        return self.verbose == 1 and time.time() - self._last_drawn >= self.interval
+    def step_done(self) -> bool:
+        """Notes that a step ends now, and returns whether an update would be drawn.
+
+        The time per step is then that of the steps alone, without what comes before the last
+        update: validation, or saving.
+        """
+        self._last_step = time.time()
+        if self._after_first is None:
+            self._after_first = self._last_step
+        return self.verbose == 1 and self._last_step - self._last_drawn >= self.interval
 
     def add(self, n: int, values: Iterable[tuple[str, float]] | None = None) -> None:
         """Moves on by `n` steps."""
@@ -125,7 +133,7 @@ class Progbar:
                 self._counts[name] = self._counts.get(name, 0) + steps
         self._seen = current
         now = time.time()
-        per_step = self._time_per_step(current, now)
+        per_step = self._time_per_step(current, self._last_step or now)
         if self.verbose == 1 and (finalize or now - self._last_drawn >= self.interval):
             self._draw(current, per_step, now, finalize)
             self._last_drawn = now
@@ -141,7 +149,7 @@ class Progbar:
             return 0.0
         if self._after_first is not None and current > 1:
             return (now - self._after_first) / (current - 1)
-        if current == 1:
+        if current == 1 and self._after_first is None:
             self._after_first = now
         return (now - self._start) / current
 
@@ -256,7 +264,7 @@ class ProgbarLogger(Callback):
 
     def _step(self, batch: int, logs: Logs | Callable[[], Logs] | None) -> None:
         self._seen = batch + 1
-        if self._bar is not None and self._bar.due():
+        if self._bar is not None and self._bar.step_done():
             logs = (logs() if callable(logs) else logs) or {}
             self._bar.stateful_metrics.update(logs)  # they are running averages already
             self._bar.update(self._seen, logs.items(), finalize=False)
