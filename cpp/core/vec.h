@@ -111,17 +111,30 @@ inline T fold(Vec<T> v, Combine combine) {
   }
   return lanes[0];
 }
+
+// The same by halves of registers, for a combine(a, b) that takes vectors of any width.
+template <class T, int kWidth, class V, class Combine>
+inline T fold_halves(V v, Combine combine) {
+  if constexpr (kWidth == 2) {
+    return combine(v, V{v[1]})[0];  // as vectors: no branch that random data mispredicts
+  } else {
+    typedef T Half __attribute__((vector_size(sizeof(V) / 2)));
+    Half halves[2];
+    std::memcpy(halves, &v, sizeof v);
+    return fold_halves<T, kWidth / 2>(Half(combine(halves[0], halves[1])), combine);
+  }
+}
 template <class T>
 inline T sum(Vec<T> v) {
-  return fold<T>(v, [](T a, T b) { return a + b; });
+  return fold_halves<T, kLanes<T>>(v, [](auto a, auto b) { return a + b; });
 }
 template <class T>
 inline T max_lane(Vec<T> v) {
-  return fold<T>(v, [](T a, T b) { return a > b || a != a ? a : b; });
+  return fold_halves<T, kLanes<T>>(v, [](auto a, auto b) { return (a > b) | (a != a) ? a : b; });
 }
 template <class T>
 inline T min_lane(Vec<T> v) {
-  return fold<T>(v, [](T a, T b) { return a < b || a != a ? a : b; });
+  return fold_halves<T, kLanes<T>>(v, [](auto a, auto b) { return (a < b) | (a != a) ? a : b; });
 }
 
 // body(offset, lanes) over [0, n): whole registers, then one call with lanes < kLanes for the rest.

@@ -38,7 +38,7 @@ struct SquaredDeviation {
 template <class T>
 struct Exponential {
   static T fill(T) { return lowest<T>(); }
-  static Vec<T> map(Vec<T> x, Vec<T> p) { return exp<T>(x - p); }
+  static Vec<T> map(Vec<T> x, Vec<T> p) { return exp_normal<T>(x - p); }
 };
 
 template <class T, class Op, class F>

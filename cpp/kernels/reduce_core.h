@@ -10,20 +10,25 @@
 
 #include "core/parallel.h"
 #include "core/vec.h"
+#include "core/vecmath.h"
 
 namespace narae::NARAE_ISA {
 
 template <class T>
-struct Sum {
+struct Sum {  // combine takes scalars, registers and parts of registers
   static constexpr T kIdentity = T(0);
-  static Vec<T> combine(Vec<T> a, Vec<T> b) { return a + b; }
-  static T combine(T a, T b) { return a + b; }
+  template <class V>
+  static V combine(V a, V b) {
+    return a + b;
+  }
 };
 template <class T>
 struct Prod {
   static constexpr T kIdentity = T(1);
-  static Vec<T> combine(Vec<T> a, Vec<T> b) { return a * b; }
-  static T combine(T a, T b) { return a * b; }
+  template <class V>
+  static V combine(V a, V b) {
+    return a * b;
+  }
 };
 
 // The ends of T's range, infinities for floats.
@@ -47,15 +52,28 @@ constexpr T highest() {
 template <class T>
 struct Max {
   static constexpr T kIdentity = lowest<T>();
-  static Vec<T> combine(Vec<T> a, Vec<T> b) { return max<T>(a, b); }
-  static T combine(T a, T b) { return a > b || a != a ? a : b; }
+  template <class V>
+  static V combine(V a, V b) {
+    return (a > b) | (a != a) ? a : b;
+  }
 };
 template <class T>
 struct Min {
   static constexpr T kIdentity = highest<T>();
-  static Vec<T> combine(Vec<T> a, Vec<T> b) { return min<T>(a, b); }
-  static T combine(T a, T b) { return a < b || a != a ? a : b; }
+  template <class V>
+  static V combine(V a, V b) {
+    return (a < b) | (a != a) ? a : b;
+  }
 };
+
+// exp(x) for sums: results below the smallest normal number, as of padding and of masked logits,
+// are 0. Subnormal arithmetic takes the CPU ten times as long.
+template <class T>
+inline Vec<T> exp_normal(Vec<T> x) {
+  constexpr T kSmallest = sizeof(T) == 4 ? T(-87.3) : T(-708.3);
+  const Vec<T> y = exp<T>(x < kSmallest ? Vec<T>{} : x);
+  return x < kSmallest ? Vec<T>{} : y;
+}
 
 inline constexpr std::int64_t kFoldGrain = 32768;  // elements, about 10 us
 inline constexpr std::int64_t kPairwiseRows = 64;  // terms of one running sum
@@ -92,7 +110,9 @@ inline Vec<T> fold_lanes(std::int64_t begin, std::int64_t end, const Map& map) {
 
 template <class T, class Op, class Map>
 inline T fold_sequence(std::int64_t n, const Map& map) {
-  return fold<T>(fold_lanes<T, Op>(0, n, map), [](T a, T b) { return Op::combine(a, b); });
+  // One register is worth its own path: rows of ten classes come by the million.
+  const Vec<T> all = n <= kLanes<T> ? map(std::int64_t{0}, n) : fold_lanes<T, Op>(0, n, map);
+  return fold_halves<T, kLanes<T>>(all, [](auto a, auto b) { return Op::combine(a, b); });
 }
 
 template <class T, class Op>

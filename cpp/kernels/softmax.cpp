@@ -36,7 +36,7 @@ T row_sum(std::int64_t C, const F& f) {
 template <class T>
 T row_sum_exp(const T* x, T m, std::int64_t C) {
   return row_sum<T>(C, [=](std::int64_t c, std::int64_t lanes) {
-    return exp<T>(load_lanes(x + c, lanes, lowest<T>()) - m);
+    return exp_normal<T>(load_lanes(x + c, lanes, lowest<T>()) - m);
   });
 }
 
@@ -49,7 +49,7 @@ void forward(const T* x, T* y, std::int64_t N, std::int64_t C) {
     T* y_n = y + n * C;
     const T m = row_max(x_n, C);
     const T s = row_sum<T>(C, [=](std::int64_t c, std::int64_t lanes) {
-      const Vec<T> e = exp<T>(load_lanes(x_n + c, lanes, lowest<T>()) - m);
+      const Vec<T> e = exp_normal<T>(load_lanes(x_n + c, lanes, lowest<T>()) - m);
       store_lanes(y_n + c, e, lanes);
       return e;
     });
@@ -94,9 +94,9 @@ void log_backward(const T* dy, const T* y, T* dx, std::int64_t N, std::int64_t C
     T* dx_n = dx + n * C;
     const T total = fold_array<T, Sum<T>>(dy_n, C);
     for_lanes<T>(C, [=](std::int64_t c, std::int64_t lanes) {
-      store_lanes<T>(dx_n + c,
-                     load_lanes(dy_n + c, lanes) - exp<T>(load_lanes(y_n + c, lanes)) * total,
-                     lanes);
+      store_lanes<T>(
+          dx_n + c, load_lanes(dy_n + c, lanes) - exp_normal<T>(load_lanes(y_n + c, lanes)) * total,
+          lanes);
     });
   });
 }
@@ -131,8 +131,8 @@ void dense_backward(const T* dy, const T* x, const T* t, const T* ms, T* dx, T* 
     for_lanes<T>(C, [=](std::int64_t c, std::int64_t lanes) {
       const Vec<T> shifted = load_lanes(x_n + c, lanes) - m;
       if (dt) store_lanes<T>(dt + n * C + c, d * (log_s - shifted), lanes);
-      store_lanes<T>(dx + n * C + c, d * (exp<T>(shifted) * scale - load_lanes(t_n + c, lanes)),
-                     lanes);
+      store_lanes<T>(dx + n * C + c,
+                     d * (exp_normal<T>(shifted) * scale - load_lanes(t_n + c, lanes)), lanes);
     });
   });
 }
@@ -153,9 +153,9 @@ void sparse_backward(const T* dy, const T* x, const Label* label, const T* ms, T
     const T* x_n = x + n * C;
     T* dx_n = dx + n * C;
     const T m = ms[n], scale = T(1) / ms[N + n], d = dy[n];
-    const T p_label = exp<T>(broadcast(x_n[label[n]] - m))[0] * scale;
+    const T p_label = exp_normal<T>(broadcast(x_n[label[n]] - m))[0] * scale;
     for_lanes<T>(C, [=](std::int64_t c, std::int64_t lanes) {
-      store_lanes<T>(dx_n + c, d * (exp<T>(load_lanes(x_n + c, lanes) - m) * scale), lanes);
+      store_lanes<T>(dx_n + c, d * (exp_normal<T>(load_lanes(x_n + c, lanes) - m) * scale), lanes);
     });
     dx_n[label[n]] = d * (p_label - T(1));
   });
