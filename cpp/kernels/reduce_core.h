@@ -218,6 +218,23 @@ inline std::int64_t fold_columns_workspace(std::int64_t outer, std::int64_t R, s
   return cut.row_blocks > 1 ? K * outer * cut.row_blocks * inner : 0;
 }
 
+// y[o,i] = fold over b of partial[o,b,i]
+template <class T, class Op>
+inline void combine_blocks(std::int64_t outer, std::int64_t blocks, std::int64_t inner,
+                           const T* partial, T* y) {
+  constexpr std::int64_t kCols = 1024;
+  const std::int64_t strips = blocks_of(inner, kCols);
+  parallel_for(outer * strips, [=](std::int64_t chunk) {
+    const std::int64_t o = chunk / strips, i0 = chunk % strips * kCols;
+    T* const out[1] = {y + o * inner};
+    const T* from = partial + o * blocks * inner;
+    fold_block<T, Op, 1>(0, blocks, i0, i0 + kCols < inner ? i0 + kCols : inner, out,
+                         [=](std::int64_t b, std::int64_t i, std::int64_t lanes) {
+                           return Many<T, 1>{{load_lanes(from + b * inner + i, lanes)}};
+                         });
+  });
+}
+
 template <class T, class Op, int K, class Map>
 inline void fold_columns(std::int64_t outer, std::int64_t R, std::int64_t inner, T* const (&y)[K],
                          T* workspace, const Map& map) {
@@ -243,18 +260,7 @@ inline void fold_columns(std::int64_t outer, std::int64_t R, std::int64_t inner,
                     for (std::int64_t n = begin; n < end; ++n) pass(n, partial);
                   });
   if (cut.row_blocks == 1) return;
-  parallel_for(outer * cut.col_blocks, [&](std::int64_t chunk) {
-    const std::int64_t o = chunk / cut.col_blocks, i0 = chunk % cut.col_blocks * cut.cols;
-    const std::int64_t i1 = i0 + cut.cols < inner ? i0 + cut.cols : inner;
-    for (int k = 0; k < K; ++k) {
-      T* out[1] = {y[k] + o * inner};
-      const T* from = partial[k] + o * cut.row_blocks * inner;
-      fold_block<T, Op, 1>(0, cut.row_blocks, i0, i1, out,
-                           [&](std::int64_t r, std::int64_t i, std::int64_t lanes) {
-                             return Many<T, 1>{{load_lanes(from + r * inner + i, lanes)}};
-                           });
-    }
-  });
+  for (int k = 0; k < K; ++k) combine_blocks<T, Op>(outer, cut.row_blocks, inner, partial[k], y[k]);
 }
 
 }  // namespace narae::NARAE_ISA
