@@ -13,5 +13,6 @@ from narae.ops.gemm import *  # noqa: F403
 from narae.ops.pool import *  # noqa: F403
 from narae.ops.reduce import *  # noqa: F403
 from narae.ops.shape import *  # noqa: F403
+from narae.ops.softmax import *  # noqa: F403
 
 install_operators(globals())

@@ -4,6 +4,27 @@ from narae import _core, ops
 from narae.engine import Tensor, config, convert_to_tensor, op, record
 from narae.engine.dtypes import is_float
 
+__all__ = [
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "average",
+    "count_nonzero",
+    "cumprod",
+    "cumsum",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "moments",
+    "norm",
+    "prod",
+    "std",
+    "sum",
+    "var",
+]
+
 _Axis = int | tuple[int, ...] | list[int] | None
 
 

@@ -5,6 +5,16 @@ from narae.engine import Tensor, config, convert_to_tensor, is_tracked, op, reco
 from narae.engine.dtypes import is_float
 from narae.ops.reduce import canonical_axes
 
+__all__ = [
+    "binary_crossentropy",
+    "categorical_crossentropy",
+    "log_softmax",
+    "sigmoid_crossentropy",
+    "softmax",
+    "softmax_crossentropy",
+    "sparse_categorical_crossentropy",
+]
+
 
 def _float(x) -> Tensor:
     x = convert_to_tensor(x)
