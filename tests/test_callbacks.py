@@ -7,28 +7,16 @@ import math
 import numpy as np
 import pytest
 
+import narae
 from narae import callbacks
 from narae.callbacks.monitor import MonitorCallback
 from narae.engine import random as engine_random
 from narae.training.callback import Callback, CallbackList, History
 
 
-class Value:
-    def __init__(self, value):
-        self.value = np.float32(value)
-
-    def assign(self, value):
-        self.value = np.float32(value)
-
-    def __float__(self):
-        return float(self.value)
-
-
 class Optimizer:
     built = True
-
-    def __init__(self, rate=0.1):
-        self.learning_rate = Value(rate)
+    learning_rate = 0.1
 
 
 class Model:
@@ -407,11 +395,11 @@ def test_swap_ema_weights():
 
     model = Model()
     weight, average = Variable(1), Variable(5)
-    model.trainable_variables = [weight]
+    model.optimizer._trainable_variables = [weight]
     with pytest.raises(ValueError, match="use_ema=True"):
         CallbackList(callbacks.SwapEMAWeights(), model=model).on_test_begin()
     model.optimizer.use_ema = True
-    model.optimizer._model_variables_moving_average = [average]
+    model.optimizer._averages = [average]
     hooks = CallbackList(callbacks.SwapEMAWeights(), model=model)
     hooks.on_test_begin()
     assert (weight.value, average.value) == (5, 1)
@@ -423,3 +411,76 @@ def test_swap_ema_weights():
     assert weight.value == 5
     hooks.on_epoch_begin(1)
     assert weight.value == 1
+
+
+# --- with a model of narae
+
+
+def small_model(optimizer="adam"):
+    model = narae.Sequential([narae.Input((3,)), narae.layers.Dense(4), narae.layers.Dense(1)])
+    model.compile(optimizer, "mse")
+    return model
+
+
+def fit_model(model, *callback_list, epochs=4):
+    x = np.random.default_rng(0).standard_normal((50, 3)).astype("float32")
+    return model.fit(x, x.sum(1), batch_size=8, epochs=epochs, verbose=0, callbacks=callback_list)
+
+
+class Killed(Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+
+def test_a_resumed_fit_repeats_the_bits_of_an_unbroken_one(tmp_path):
+    def run(seed, *callback_list):
+        narae.utils.set_random_seed(seed)
+        model = small_model()
+        history = fit_model(model, callbacks.BackupAndRestore(tmp_path / "state"), *callback_list)
+        return model.get_weights(), history
+
+    unbroken, history = run(1)
+    with pytest.raises(KeyboardInterrupt):
+        run(1, Killed())
+    resumed, resumed_history = run(2)
+    assert resumed_history.epoch == [2, 3]
+    assert resumed_history.history["loss"] == history.history["loss"][2:]
+    for a, b in zip(unbroken, resumed):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_best_model_on_disk(tmp_path):
+    model, path = small_model(), tmp_path / "best.keras"
+    best = callbacks.ModelCheckpoint(path, monitor="loss", save_best_only=True)
+    fit_model(model, best, callbacks.CSVLogger(tmp_path / "log.csv"))
+    loaded = narae.saving.load_model(path)
+    x = np.ones((5, 3), "float32")
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert len(read_csv(tmp_path / "log.csv")) == 5
+
+
+def test_learning_rates_reach_the_optimizer():
+    model = small_model()
+    history = fit_model(model, callbacks.LearningRateScheduler(lambda epoch: 0.5**epoch))
+    np.testing.assert_allclose(history.history["learning_rate"], [1, 0.5, 0.25, 0.125])
+    assert float(model.optimizer.learning_rate) == 0.125
+    rate = narae.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+    model = small_model(narae.optimizers.SGD(rate))
+    with pytest.raises(TypeError, match="ExponentialDecay"):
+        fit_model(model, callbacks.LearningRateScheduler(lambda epoch: 0.1))
+
+
+def test_averages_are_swapped_in_for_evaluation():
+    model = small_model(narae.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5))
+    weights = {}
+
+    def keep(name):
+        return lambda *_: weights.update({name: model.get_weights()[0]})
+
+    look = callbacks.LambdaCallback(on_epoch_end=keep("own"), on_test_begin=keep("average"))
+    x = np.ones((8, 3), "float32")
+    model.fit(x, x.sum(1), verbose=0, epochs=2, validation_data=(x, x.sum(1)),
+              callbacks=[callbacks.SwapEMAWeights(), look])  # fmt: skip
+    assert not np.array_equal(weights["own"], weights["average"])
+    np.testing.assert_array_equal(model.get_weights()[0], weights["average"])  # fit's end

@@ -31,13 +31,13 @@ class SwapEMAWeights(Callback):
         if self._swapped == to_averages:
             return
         optimizer = self.model.optimizer
-        averages = getattr(optimizer, "_model_variables_moving_average", None)
+        averages = getattr(optimizer, "_averages", None)
         if not getattr(optimizer, "use_ema", False) or not averages:
             raise ValueError(
                 "narae.callbacks.SwapEMAWeights: expected a compiled and trained model whose "
                 f"optimizer was made with use_ema=True. Received: optimizer={optimizer!r}."
             )
-        for variable, average in zip(self.model.trainable_variables, averages, strict=True):
+        for variable, average in zip(optimizer._trainable_variables, averages):
             value = np.array(variable.numpy())
             variable.assign(average.numpy())
             average.assign(value)

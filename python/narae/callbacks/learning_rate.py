@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
-from narae.callbacks.monitor import MonitorCallback, learning_rate_variable
+from narae.callbacks.monitor import MonitorCallback, optimizer_of
 from narae.training.callback import Callback, Logs
 from narae.training.progress import print_message
 
@@ -30,8 +30,9 @@ class LearningRateScheduler(Callback):
         self._takes_rate = _takes_two(schedule)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        rate = learning_rate_variable(self)
-        new = self.schedule(epoch, float(rate)) if self._takes_rate else self.schedule(epoch)
+        optimizer = optimizer_of(self)
+        arguments = (epoch, float(optimizer.learning_rate)) if self._takes_rate else (epoch,)
+        new = self.schedule(*arguments)
         try:
             new = float(new)
         except (TypeError, ValueError):
@@ -39,7 +40,7 @@ class LearningRateScheduler(Callback):
                 "narae.callbacks.LearningRateScheduler: expected schedule to return a number. "
                 f"Received: {new!r} for epoch {epoch}."
             ) from None
-        rate.assign(new)
+        optimizer.learning_rate = new
         if self.verbose > 0:
             print_message(
                 f"\nEpoch {epoch + 1}: LearningRateScheduler setting learning rate to {new}."
@@ -47,7 +48,7 @@ class LearningRateScheduler(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if logs is not None:
-            logs["learning_rate"] = float(learning_rate_variable(self))
+            logs["learning_rate"] = float(optimizer_of(self).learning_rate)
 
 
 def _takes_two(function: Callable) -> bool:
@@ -110,10 +111,10 @@ class ReduceLROnPlateau(MonitorCallback):
         self._reset()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        rate = learning_rate_variable(self)
+        rate = float(optimizer_of(self).learning_rate)
         current = self.current_value(logs)
         if logs is not None:
-            logs["learning_rate"] = float(rate)
+            logs["learning_rate"] = rate
         if current is None:
             return
         cooling = self.cooldown_counter > 0
@@ -126,12 +127,12 @@ class ReduceLROnPlateau(MonitorCallback):
             self.wait = 0
         elif not cooling:
             self.wait += 1
-            if self.wait >= self.patience and float(rate) > self.min_lr:
+            if self.wait >= self.patience and rate > self.min_lr:
                 self._reduce(rate, epoch)
 
-    def _reduce(self, rate, epoch: int) -> None:
-        new = max(float(rate) * self.factor, self.min_lr)
-        rate.assign(new)
+    def _reduce(self, rate: float, epoch: int) -> None:
+        new = max(rate * self.factor, self.min_lr)
+        optimizer_of(self).learning_rate = new
         if self.verbose > 0:
             print_message(
                 f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {new}."

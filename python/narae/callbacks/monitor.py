@@ -84,14 +84,12 @@ class MonitorCallback(Callback):
         )
 
 
-def learning_rate_variable(callback: Callback) -> Any:
-    """The optimizer's learning rate, to be read with `float` and set with `.assign`."""
+def optimizer_of(callback: Callback) -> Any:
+    """The model's optimizer, whose `learning_rate` the callback reads and sets."""
     optimizer = getattr(callback.model, "optimizer", None)
-    rate = getattr(optimizer, "learning_rate", None)
-    if not hasattr(rate, "assign"):
+    if not hasattr(optimizer, "learning_rate"):
         raise ValueError(
             f"narae.callbacks.{type(callback).__name__}: expected the model's optimizer to have a "
-            f"learning rate that can be set. Received: optimizer={optimizer!r}, "
-            f"learning_rate={rate!r}."
+            f"learning rate. Received: optimizer={optimizer!r}."
         )
-    return rate
+    return optimizer
