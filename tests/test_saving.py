@@ -3,7 +3,9 @@
 import io
 import json
 import os
+import pickle
 import zipfile
+from copy import deepcopy
 
 import h5py
 import numpy as np
@@ -164,6 +166,13 @@ def test_a_load_of_weights_from_a_keras_file(tmp_path):
     other = mlp()
     other.load_weights(tmp_path / "m.keras")
     assert_close(outputs(model, x), outputs(other, x))
+
+
+def test_models_are_pickled_and_copied():
+    model, x = made("blocks")
+    for copy in (pickle.loads(pickle.dumps(model)), deepcopy(model)):
+        assert type(copy) is Blocks and copy.a.kernel is not model.a.kernel
+        assert_close(outputs(model, x), outputs(copy, x))
 
 
 # What is in the files

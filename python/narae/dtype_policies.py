@@ -1,8 +1,11 @@
 """Dtype policies: which dtype a layer computes in and which it keeps its weights in."""
 
-from .engine import config as _config
+import warnings
 
-_MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
+from .engine import config as _config
+from .engine.dtypes import standardize_dtype
+
+_MIXED = ("mixed_float16", "mixed_bfloat16")
 _global_policy = None
 
 
@@ -10,11 +13,11 @@ class DTypePolicy:
     """A pair of dtypes: `compute_dtype` for the work, `variable_dtype` for the weights.
 
     Args:
-        name: a dtype such as `"float32"`, or `"mixed_bfloat16"` (compute in bfloat16, keep
-            weights in float32).
+        name: a dtype such as `"float32"`. `"mixed_float16"` and `"mixed_bfloat16"` are accepted,
+            so that Keras's models load; they compute in float32 here.
 
-    >>> DTypePolicy("mixed_bfloat16").variable_dtype
-    'float32'
+    >>> DTypePolicy("float64").compute_dtype
+    'float64'
     """
 
     def __init__(self, name: str | None = None):
@@ -24,12 +27,19 @@ class DTypePolicy:
                 f"narae.DTypePolicy: expected name to be a string. Received: name={name!r}"
             )
         self._name = name
-        self._compute = _MIXED.get(name, name)
-        self._variable = "float32" if name in _MIXED else name
+        if name in _MIXED:
+            warnings.warn(
+                f"narae.DTypePolicy: {name} computes in float32: there are no kernels for its "
+                "short floats yet.",
+                stacklevel=2,
+            )
+            self._dtype = "float32"
+        else:
+            self._dtype = standardize_dtype(name)
 
     name = property(lambda self: self._name)
-    compute_dtype = property(lambda self: self._compute)
-    variable_dtype = property(lambda self: self._variable)
+    compute_dtype = property(lambda self: self._dtype)
+    variable_dtype = property(lambda self: self._dtype)
     quantization_mode = property(lambda self: None)
 
     def get_config(self) -> dict:

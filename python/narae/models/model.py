@@ -198,6 +198,18 @@ class Model(Trainer, Layer):
 
         return json.dumps(serialize_keras_object(self), **kwargs)
 
+    def __reduce__(self):
+        """Pickles the model as a `.keras` file; classes of the user's own go by reference."""
+        from ..saving.archive import model_from_bytes, model_to_bytes
+
+        classes = {type(layer) for layer in self._flatten_layers()}
+        own = {cls.__name__: cls for cls in classes if cls.__module__.split(".")[0] != "narae"}
+        return model_from_bytes, (model_to_bytes(self), own)
+
+    def __deepcopy__(self, memo):
+        make, arguments = self.__reduce__()
+        return make(*arguments)
+
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Model":
         """Returns a model made from the dict that `get_config` gave."""

@@ -1,6 +1,7 @@
 """`.keras` archives: a zip with the architecture as JSON, the weights as HDF5, and assets."""
 
 import datetime
+import io
 import json
 import os
 import tempfile
@@ -53,19 +54,27 @@ def save_model(model, filepath, overwrite: bool = True, zipped: bool | None = No
         warnings.warn(
             f"{who}: the model is not built yet, so the file will hold no weights.", stacklevel=3
         )
+    data = model_to_bytes(model)
+    write_atomically(filepath, lambda file: file.write(data))
+
+
+def model_to_bytes(model) -> bytes:
+    """Returns the content of a `.keras` file."""
     now = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
-    config = json.dumps(serialize_keras_object(model))
-    metadata = json.dumps({"keras_version": _KERAS_VERSION, "date_saved": now})
-    weights = weights_to_bytes(model)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        metadata = {"keras_version": _KERAS_VERSION, "date_saved": now}
+        archive.writestr(_METADATA, json.dumps(metadata))
+        archive.writestr(_CONFIG, json.dumps(serialize_keras_object(model)))
+        archive.writestr(_WEIGHTS, weights_to_bytes(model))
+        _write_assets(model, archive)
+    return buffer.getvalue()
 
-    def write(file):
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr(_METADATA, metadata)
-            archive.writestr(_CONFIG, config)
-            archive.writestr(_WEIGHTS, weights)
-            _write_assets(model, archive)
 
-    write_atomically(filepath, write)
+def model_from_bytes(data: bytes, custom_objects: dict | None = None):
+    """Returns the model of the content of a `.keras` file."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return _load(archive, "the archive", custom_objects, compile=True)
 
 
 def load_model(filepath, custom_objects: dict | None = None, compile: bool = True, safe_mode=True):
@@ -92,18 +101,22 @@ def load_model(filepath, custom_objects: dict | None = None, compile: bool = Tru
     if not os.path.exists(filepath):
         raise FileNotFoundError(f"narae.models.load_model: no such file: {filepath}")
     with _opened(filepath) as archive:
-        config = _parse(archive, filepath)
-        weights = _read(archive, _WEIGHTS, filepath)
-        if not compile:
-            config.pop("compile_config", None)
-        model = deserialize_keras_object(config, custom_objects, safe_mode)
-        if not hasattr(model, "load_weights"):
-            raise ValueError(
-                f"narae.models.load_model: expected a model in {filepath}. "
-                f"Received: {type(model).__name__}"
-            )
-        load_from_bytes(model, weights, filepath)
-        _read_assets(model, archive, filepath)
+        return _load(archive, filepath, custom_objects, compile)
+
+
+def _load(archive: zipfile.ZipFile, filepath: str, custom_objects: dict | None, compile: bool):
+    config = _parse(archive, filepath)
+    weights = _read(archive, _WEIGHTS, filepath)
+    if not compile:
+        config.pop("compile_config", None)
+    model = deserialize_keras_object(config, custom_objects)
+    if not hasattr(model, "load_weights"):
+        raise ValueError(
+            f"narae.models.load_model: expected a model in {filepath}. "
+            f"Received: {type(model).__name__}"
+        )
+    load_from_bytes(model, weights, filepath)
+    _read_assets(model, archive, filepath)
     return model
 
 

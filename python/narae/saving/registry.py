@@ -304,6 +304,9 @@ def _make(config: dict, name: str, inner):
     return obj
 
 
+_KERAS_2_KEYS = ("jit_compile", "is_legacy_optimizer", "implementation", "time_major")
+
+
 def _known_arguments(cls, config: dict) -> dict:
     """Drops keys that other versions write and this class has no use for."""
     if "fn" in config:  # a wrapped function gets the arguments that the class does not name
@@ -317,7 +320,11 @@ def _known_arguments(cls, config: dict) -> dict:
         known.update(p.name for p in parameters)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
-    ignored = {key: value for key, value in config.items() if key not in known and value}
+    ignored = {
+        key: value
+        for key, value in config.items()
+        if value and key not in known and key not in _KERAS_2_KEYS
+    }
     if ignored:
         warnings.warn(
             f"narae.saving: {cls.__name__} has no use for {ignored}, which the file holds.",

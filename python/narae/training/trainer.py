@@ -187,6 +187,11 @@ class Trainer:
         return found + self._metrics
 
     @property
+    def compiled_metrics(self):
+        """The metrics that `compile` was given."""
+        return self._compiled_metrics
+
+    @property
     def metrics_names(self) -> list:
         return [metric.name for metric in self.metrics]
 
@@ -463,6 +468,8 @@ class Trainer:
             if self._overrides("train_step"):
                 return None  # a model that only joins others, with a train_step of its own
             raise
+        except Exception:  # call() may need what zeros of another size do not give
+            return self(map_arrays(Tensor, x), training=False)
         finally:
             self._clear_losses()
 
