@@ -5,7 +5,6 @@ path of attributes that leads to it; in lists it is snake_case of its class, num
 """
 
 import os
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from ..engine.naming import to_snake_case
 from ..engine.tensor import Tensor
 from ..layers.layer import Layer
+from ..utils.files import atomic_path
 
 _FIRST = "layers"  # Sequential and functional models are walked through `layers` first
 _skipped: dict = {}
@@ -97,24 +97,8 @@ def write_atomically(filepath: str, write) -> None:
     path = Path(filepath).absolute()
     if not path.parent.is_dir():
         raise FileNotFoundError(f"narae.saving: no such directory: {path.parent}")
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        write(file)
 
 
 def open_h5(source, name: str):
