@@ -202,7 +202,7 @@ class Softmax(_Elementwise):
             mask = ops.cast(mask, "bool")
             # Far below any logit, and still finite in float16 after the maximum is subtracted.
             lowest = -3e4 if inputs.dtype == "float16" else -1e9
-            inputs = ops.where(mask, inputs, ops.cast(lowest, inputs.dtype))
+            inputs = ops.where(mask, inputs, lowest)
         axes = list(self.axis) if isinstance(self.axis, (list, tuple)) else [self.axis]
         if len(axes) == 1:
             outputs = ops.softmax(inputs, axis=axes[0])

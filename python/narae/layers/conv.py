@@ -586,7 +586,6 @@ class _SeparableConv(_BaseConv):
             bias_regularizer,
             activity_regularizer,
             bias_constraint,
-            causal=self.rank == 1,
             **kwargs,
         )
         self.filters = positive(self, "filters", filters)
@@ -621,12 +620,11 @@ class _SeparableConv(_BaseConv):
         self._add_bias(self.filters)
 
     def call(self, inputs):
-        inputs, padding = self._pad_causal(inputs)
         x = ops.depthwise_conv(
             inputs,
             self.depthwise_kernel,
             strides=self.strides,
-            padding=padding,
+            padding=self.padding,
             data_format=self.data_format,
             dilation_rate=self.dilation_rate,
         )
@@ -669,7 +667,7 @@ class _SeparableConv(_BaseConv):
 class SeparableConv1D(_SeparableConv):
     """Depthwise, then pointwise convolution of a sequence.
 
-    Args: as `SeparableConv2D`'s, with one axis; padding may also be "causal".
+    Args: as `SeparableConv2D`'s, with one axis.
     """
 
     rank = 1

@@ -82,10 +82,7 @@ class _SpatialDropout(Dropout):
         return (inputs.shape[0], *ones, inputs.shape[-1])
 
     def get_config(self):
-        config = super().get_config()
-        return {key: config[key] for key in ("rate", "seed", "name", "dtype")} | config_of(
-            self, "data_format"
-        )
+        return config_of(self, "rate", "seed", "name", "dtype", "data_format")
 
 
 class SpatialDropout1D(_SpatialDropout):
