@@ -199,6 +199,12 @@ class Softmax(_Elementwise):
 
     def call(self, inputs, mask=None):
         if mask is not None:
+            pairs = list(zip(mask.shape[::-1], inputs.shape[::-1]))
+            if len(mask.shape) > len(inputs.shape) or any(m not in (1, n) for m, n in pairs):
+                raise ValueError(
+                    f"{who(self)}: expected mask to broadcast to the input. Received: "
+                    f"mask.shape={mask.shape}, inputs.shape={inputs.shape}"
+                )
             mask = ops.cast(mask, "bool")
             # Far below any logit, and still finite in float16 after the maximum is subtracted.
             lowest = -3e4 if inputs.dtype == "float16" else -1e9

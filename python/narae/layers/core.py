@@ -198,6 +198,7 @@ class EinsumDense(Layer):
         self.equation = equation
         self._x, self._w, self._y = match[2], match[4], match[6]
         self._elided_left = match[1] is not None
+        self._elides = self._elided_left or match[3] is not None
         self.partial_output_shape = (
             (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
         )
@@ -223,7 +224,8 @@ class EinsumDense(Layer):
         # The partial shape leaves out the batch axis, which is the first one, elided or not.
         batch = () if head else input_shape[:1]
         y_shape = (*batch, *self.partial_output_shape)
-        if elided < 0 or len(y_shape) != len(self._y):
+        fits = elided >= 0 if self._elides else elided == 0
+        if not fits or len(y_shape) != len(self._y):
             raise ValueError(
                 f"{who(self)}: expected input and output_shape to have the equation's ranks. "
                 f"Received: equation={self.equation!r}, inputs.shape={tuple(input_shape)}, "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from narae import ops
+from narae.engine.tensor import KerasTensor
 from narae.layers.arguments import (
     check_data_format,
     config_of,
@@ -21,7 +22,14 @@ from narae.layers.arguments import (
 from narae.layers.layer import InputSpec, Layer
 
 
-class Flatten(Layer):
+class _Rearranging(Layer):
+    """A layer that moves values as they are, integers too."""
+
+    def compute_output_spec(self, inputs):
+        return KerasTensor(self.compute_output_shape(inputs.shape), inputs.dtype)
+
+
+class Flatten(_Rearranging):
     """Flattens everything behind the batch axis: (batch, a, b, ...) to (batch, a * b * ...).
 
     Args:
@@ -50,7 +58,7 @@ class Flatten(Layer):
         return {**super().get_config(), **config_of(self, "data_format")}
 
 
-class Reshape(Layer):
+class Reshape(_Rearranging):
     """Reshapes everything behind the batch axis.
 
     Args:
@@ -95,7 +103,7 @@ class Reshape(Layer):
         return {**super().get_config(), **config_of(self, "target_shape")}
 
 
-class Permute(Layer):
+class Permute(_Rearranging):
     """Permutes the axes behind the batch axis.
 
     Args:
@@ -124,7 +132,7 @@ class Permute(Layer):
         return {**super().get_config(), **config_of(self, "dims")}
 
 
-class RepeatVector(Layer):
+class RepeatVector(_Rearranging):
     """Repeats each row n times: (batch, features) to (batch, n, features).
 
     Args:
