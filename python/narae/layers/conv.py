@@ -83,20 +83,21 @@ class _BaseConv(Layer):
                 constraint=self.bias_constraint,
             )
 
-    def _pad_causal(self, inputs) -> tuple:
-        """(inputs, padding) with causal padding turned into zeros before the first step."""
-        if self.padding != "causal":
-            return inputs, self.padding
-        pairs = [((k - 1) * d, 0) for k, d in zip(self.kernel_size, self.dilation_rate)]
-        return ops.pad(inputs, image_shape(self, [(0, 0)], pairs, (0, 0))), "valid"
-
-    def _finish(self, outputs):
-        """Bias and activation behind an operation that does not fuse them."""
-        if self.bias is not None:
-            outputs = outputs + ops.reshape(
-                self.bias, image_shape(self, [1], (1,) * self.rank, self.bias.shape[0])
-            )
-        return self.activation(outputs)
+    def _apply(self, op, inputs, kernel, **more):
+        """The op with the layer's window, bias and activation."""
+        fused, after = split_activation(self.activation)
+        outputs = op(
+            inputs,
+            kernel,
+            strides=self.strides,
+            padding=self.padding,
+            data_format=self.data_format,
+            dilation_rate=self.dilation_rate,
+            bias=self.bias,
+            activation=fused,
+            **more,
+        )
+        return outputs if after is None else after(outputs)
 
     def _output_shape(self, input_shape, filters: int) -> tuple:
         sizes = windowed(self, input_shape, self.kernel_size, self.dilation_rate)
@@ -173,19 +174,7 @@ class _Conv(_BaseConv):
         self._add_bias(self.filters)
 
     def call(self, inputs):
-        inputs, padding = self._pad_causal(inputs)
-        fused, after = split_activation(self.activation)
-        y = ops.conv(
-            inputs,
-            self.kernel,
-            strides=self.strides,
-            padding=padding,
-            data_format=self.data_format,
-            dilation_rate=self.dilation_rate,
-            bias=self.bias,
-            activation=fused,
-        )
-        return y if after is None else after(y)
+        return self._apply(ops.conv, inputs, self.kernel)
 
     def compute_output_shape(self, input_shape):
         return self._output_shape(input_shape, self.filters)
@@ -338,16 +327,9 @@ class _ConvTranspose(_BaseConv):
         self._add_bias(self.filters)
 
     def call(self, inputs):
-        outputs = ops.conv_transpose(
-            inputs,
-            self.kernel,
-            strides=self.strides,
-            padding=self.padding,
-            output_padding=self.output_padding,
-            data_format=self.data_format,
-            dilation_rate=self.dilation_rate,
+        return self._apply(
+            ops.conv_transpose, inputs, self.kernel, output_padding=self.output_padding
         )
-        return self._finish(outputs)
 
     def compute_output_shape(self, input_shape):
         sizes = []
@@ -485,15 +467,7 @@ class _DepthwiseConv(_BaseConv):
         self._add_bias(channels * self.depth_multiplier)
 
     def call(self, inputs):
-        outputs = ops.depthwise_conv(
-            inputs,
-            self.kernel,
-            strides=self.strides,
-            padding=self.padding,
-            data_format=self.data_format,
-            dilation_rate=self.dilation_rate,
-        )
-        return self._finish(outputs)
+        return self._apply(ops.depthwise_conv, inputs, self.kernel)
 
     def compute_output_shape(self, input_shape):
         filters = input_shape[channel_axis(self)] * self.depth_multiplier
@@ -620,25 +594,12 @@ class _SeparableConv(_BaseConv):
         self._add_bias(self.filters)
 
     def call(self, inputs):
-        x = ops.depthwise_conv(
+        return self._apply(
+            ops.separable_conv,
             inputs,
             self.depthwise_kernel,
-            strides=self.strides,
-            padding=self.padding,
-            data_format=self.data_format,
-            dilation_rate=self.dilation_rate,
+            pointwise_kernel=self.pointwise_kernel,
         )
-        fused, after = split_activation(self.activation)
-        y = ops.conv(
-            x,
-            self.pointwise_kernel,
-            strides=1,
-            padding="valid",
-            data_format=self.data_format,
-            bias=self.bias,
-            activation=fused,
-        )
-        return y if after is None else after(y)
 
     def compute_output_shape(self, input_shape):
         return self._output_shape(input_shape, self.filters)
