@@ -29,7 +29,7 @@ def binary_crossentropy(
         One value per sample, `(batch, ...)`.
 
     >>> narae.losses.binary_crossentropy([[1.0]], [[0.5]])
-    <Tensor shape=(1,) dtype=float32: [0.6931472]>
+    narae.Tensor([0.6931472], shape=(1,), dtype=float32)
     """
     y_true, y_pred = _smooth_binary(y_true, y_pred, label_smoothing, "binary_crossentropy")
     loss = ops.binary_crossentropy(y_true, y_pred, from_logits=from_logits)
@@ -98,7 +98,7 @@ def categorical_crossentropy(
         ValueError: if the shapes differ, which class numbers as labels would do.
 
     >>> narae.losses.categorical_crossentropy([[0.0, 1.0]], [[0.5, 0.5]])
-    <Tensor shape=(1,) dtype=float32: [0.6931472]>
+    narae.Tensor([0.6931472], shape=(1,), dtype=float32)
     """
     y_true, y_pred = _smooth_classes(
         y_true, y_pred, label_smoothing, axis, "categorical_crossentropy"
@@ -164,7 +164,7 @@ def sparse_categorical_crossentropy(
         ValueError: if a label is not in `[0, classes)`.
 
     >>> narae.losses.sparse_categorical_crossentropy([1], [[0.5, 0.5]])
-    <Tensor shape=(1,) dtype=float32: [0.6931472]>
+    narae.Tensor([0.6931472], shape=(1,), dtype=float32)
     """
     y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
     if y_true.ndim == y_pred.ndim and y_true.shape[axis] == 1:
@@ -259,7 +259,7 @@ class BinaryCrossentropy(LossFunctionWrapper):
 
     >>> loss = narae.losses.BinaryCrossentropy(from_logits=True)
     >>> loss([[1.0], [0.0]], [[0.0], [0.0]])
-    <Tensor shape=() dtype=float32: 0.6931472>
+    narae.Tensor(0.6931472, shape=(), dtype=float32)
     """
 
     def __init__(
@@ -318,7 +318,7 @@ class CategoricalCrossentropy(LossFunctionWrapper):
 
     >>> loss = narae.losses.CategoricalCrossentropy(from_logits=True)
     >>> loss([[0.0, 1.0]], [[2.0, 2.0]])
-    <Tensor shape=() dtype=float32: 0.6931472>
+    narae.Tensor(0.6931472, shape=(), dtype=float32)
     """
 
     def __init__(
@@ -375,7 +375,7 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
 
     >>> loss = narae.losses.SparseCategoricalCrossentropy(from_logits=True)
     >>> loss([1], [[2.0, 2.0]])
-    <Tensor shape=() dtype=float32: 0.6931472>
+    narae.Tensor(0.6931472, shape=(), dtype=float32)
     """
 
     def __init__(

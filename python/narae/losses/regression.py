@@ -25,7 +25,7 @@ def mean_squared_error(y_true: Any, y_pred: Any) -> Tensor:
         One value per sample, `(batch, ...)`.
 
     >>> narae.losses.mean_squared_error([[0.0, 2.0]], [[1.0, 2.0]])
-    <Tensor shape=(1,) dtype=float32: [0.5]>
+    narae.Tensor([0.5], shape=(1,), dtype=float32)
     """
     y_true, y_pred = _pair(y_true, y_pred)
     return ops.mean(ops.square(y_true - y_pred), axis=-1)
@@ -167,7 +167,7 @@ class MeanSquaredError(LossFunctionWrapper):
     """The mean of squared errors, `mean((y_true - y_pred)^2)`.
 
     >>> narae.losses.MeanSquaredError()([[0.0], [2.0]], [[1.0], [2.0]])
-    <Tensor shape=() dtype=float32: 0.5>
+    narae.Tensor(0.5, shape=(), dtype=float32)
     """
 
     def __init__(

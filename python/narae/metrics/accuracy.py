@@ -35,8 +35,8 @@ def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Tensor:
     Returns:
         One value per label.
 
-    >>> narae.metrics.binary_accuracy([[1], [0]], [[0.9], [0.6]])
-    <Tensor shape=(2, 1) dtype=float32: [[1.] [0.]]>
+    >>> narae.metrics.binary_accuracy([1, 0], [0.9, 0.6])
+    narae.Tensor([1., 0.], shape=(2,), dtype=float32)
     """
     y_true, y_pred = match_ranks(ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred))
     y_pred = ops.cast(ops.greater(y_pred, threshold), y_true.dtype)

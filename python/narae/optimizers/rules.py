@@ -80,7 +80,7 @@ class Adam(Optimizer):
 
     >>> w = narae.Variable([1.0])
     >>> narae.optimizers.Adam(learning_rate=0.1).apply([[2.0]], [w])
-    >>> w.numpy()
+    >>> w.numpy().round(3)
     array([0.9], dtype=float32)
     """
 
