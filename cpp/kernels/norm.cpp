@@ -142,10 +142,12 @@ void average_groups(T* sums, std::int64_t N, std::int64_t S, std::int64_t C, std
   });
 }
 
+// The second pass also gives the rounding error of the first one's mean: sum of x - mean.
 template <class T>
 void channel_moments(const T* x, T* mean, T* variance, std::int64_t N, std::int64_t S,
                      std::int64_t C, std::int64_t groups, T* workspace) {
-  T *const means[1] = {mean}, *const variances[1] = {variance};
+  T* error = workspace + fold_columns_workspace(N, S, C, 2);
+  T *const means[1] = {mean}, *const deviations[2] = {variance, error};
   const auto element = [=](std::int64_t n, std::int64_t s, std::int64_t c, std::int64_t lanes) {
     return load_lanes(x + (n * S + s) * C + c, lanes);
   };
@@ -155,13 +157,18 @@ void channel_moments(const T* x, T* mean, T* variance, std::int64_t N, std::int6
         return Many<T, 1>{{element(n, s, c, lanes)}};
       });
   average_groups(mean, N, S, C, groups);
-  fold_columns<T, Sum<T>, 1>(
-      N, S, C, variances, workspace,
+  fold_columns<T, Sum<T>, 2>(
+      N, S, C, deviations, workspace,
       [=](std::int64_t n, std::int64_t s, std::int64_t c, std::int64_t lanes) {
         const Vec<T> d = element(n, s, c, lanes) - load_lanes(mean + n * C + c, lanes);
-        return Many<T, 1>{{d * d}};
+        return Many<T, 2>{{d * d, d}};
       });
   average_groups(variance, N, S, C, groups);
+  average_groups(error, N, S, C, groups);
+  for (std::int64_t i = 0; i < N * C; ++i) {
+    mean[i] += error[i];
+    variance[i] -= error[i] * error[i];
+  }
 }
 
 // row(n, offset of the row) for every position.

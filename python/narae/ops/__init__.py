@@ -10,6 +10,7 @@ from narae.ops.activation import *  # noqa: F403
 from narae.ops.conv import *  # noqa: F403
 from narae.ops.elementwise import *  # noqa: F403
 from narae.ops.gemm import *  # noqa: F403
+from narae.ops.norm import *  # noqa: F403
 from narae.ops.pool import *  # noqa: F403
 from narae.ops.random import *  # noqa: F403
 from narae.ops.reduce import *  # noqa: F403

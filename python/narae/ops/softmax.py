@@ -1,5 +1,7 @@
 """Softmax over any axis, and the cross-entropies of logits and of probabilities."""
 
+import math
+
 from narae import _core, ops
 from narae.engine import Tensor, config, convert_to_tensor, is_tracked, op, record
 from narae.engine.dtypes import is_float
@@ -16,7 +18,8 @@ __all__ = [
 ]
 
 
-def _float(x) -> Tensor:
+def to_float(x) -> Tensor:
+    """Returns x as a Tensor of floats."""
     x = convert_to_tensor(x)
     return x if is_float(x.dtype) else ops.cast(x, config.floatx())
 
@@ -27,10 +30,12 @@ def on_last_axis(who: str, x: Tensor, axis, function):
     if axes == (x.ndim - 1,):
         return function(x)
     order = (*(a for a in range(x.ndim) if a not in axes), *axes)
-    moved = ops.transpose(x, order)
-    y = function(ops.reshape(moved, (*moved.shape[: x.ndim - len(axes)], -1)))
-    back = tuple(order.index(a) for a in range(x.ndim))
-    return ops.transpose(ops.reshape(y, moved.shape), back)
+    in_place = order == tuple(range(x.ndim))
+    moved = x if in_place else ops.transpose(x, order)
+    size = math.prod(moved.shape[x.ndim - len(axes) :])
+    y = function(ops.reshape(moved, (*moved.shape[: x.ndim - len(axes)], size)))
+    y = ops.reshape(y, moved.shape)
+    return y if in_place else ops.transpose(y, tuple(order.index(a) for a in range(x.ndim)))
 
 
 # ---- softmax -----------------------------------------------------------------------------------
@@ -65,7 +70,7 @@ def softmax(x, axis: int | tuple[int, ...] | None = -1) -> Tensor:
     >>> narae.ops.softmax([0.0, 0.0]).numpy()
     array([0.5, 0.5], dtype=float32)
     """
-    return on_last_axis("softmax", _float(x), axis, _softmax)
+    return on_last_axis("softmax", to_float(x), axis, _softmax)
 
 
 def _log_softmax(x):
@@ -87,7 +92,7 @@ def _log_softmax_backward(dy, y):
 @op
 def log_softmax(x, axis: int | tuple[int, ...] | None = -1) -> Tensor:
     """Logarithm of softmax: y_c = x_c - log(sum_j exp(x_j)). See `softmax`."""
-    return on_last_axis("log_softmax", _float(x), axis, _log_softmax)
+    return on_last_axis("log_softmax", to_float(x), axis, _log_softmax)
 
 
 # ---- cross-entropy -----------------------------------------------------------------------------
@@ -183,7 +188,7 @@ def softmax_crossentropy(x, target, axis: int = -1) -> Tensor:
     >>> narae.ops.softmax_crossentropy([[0.0, 0.0]], [1]).numpy()
     array([0.6931472], dtype=float32)
     """
-    x, target = _float(x), convert_to_tensor(target)
+    x, target = to_float(x), convert_to_tensor(target)
     x = _last("softmax_crossentropy", x, axis)
     if target.ndim == x.ndim - 1 and not is_float(target.dtype):
         return _sparse(x, _labels(target))
@@ -209,7 +214,7 @@ def sparse_categorical_crossentropy(
     Raises:
         ValueError: a label outside [0, C), or shapes that do not fit.
     """
-    target, output = convert_to_tensor(target), _float(output)
+    target, output = convert_to_tensor(target), to_float(output)
     if output.ndim < 1:
         raise ValueError(
             "narae.ops.sparse_categorical_crossentropy: expected output of at least one "
@@ -249,7 +254,7 @@ def categorical_crossentropy(target, output, from_logits: bool = False, axis: in
     Raises:
         ValueError: shapes that differ.
     """
-    target, output = convert_to_tensor(target), _float(output)
+    target, output = convert_to_tensor(target), to_float(output)
     if target.shape != output.shape or output.ndim < 1:
         hint = (
             " Integer labels go with sparse_categorical_crossentropy."
@@ -322,7 +327,7 @@ def binary_crossentropy(target, output, from_logits: bool = False) -> Tensor:
     Raises:
         ValueError: shapes that differ.
     """
-    target, output = convert_to_tensor(target), _float(output)
+    target, output = convert_to_tensor(target), to_float(output)
     if target.shape != output.shape:
         raise ValueError(
             "narae.ops.binary_crossentropy: expected target and output of the same shape. "
