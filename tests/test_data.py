@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import narae
 from narae.engine import config
 from narae.engine import random as engine_random
 from narae.engine.tensor import Tensor
@@ -423,3 +424,50 @@ def test_pack_and_unpack():
     assert unpack({"a": 1}) == ({"a": 1}, None, None)
     with pytest.raises(ValueError, match="a tuple of 4 parts"):
         unpack((1, 2, 3, 4))
+
+
+# --- with a model: every form of the same data trains alike
+
+
+def generate_endlessly(x, y):
+    while True:
+        yield from zip(np.split(x, 5), np.split(y, 5))
+
+
+class Halves(PyDataset):
+    def __init__(self, x, y, **kwargs):
+        super().__init__(**kwargs)
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return self.x[2 * index : 2 * index + 2], self.y[2 * index : 2 * index + 2]
+
+
+def frames(x, y):
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame(x), pandas.Series(y)
+
+
+@pytest.mark.parametrize(
+    "form, kwargs",
+    [(lambda x, y: (x.tolist(), y.tolist()), {}), (lambda x, y: (x.astype(">f8"), y), {}),
+     (lambda x, y: (Tensor(x), Tensor(y)), {}), (frames, {}),
+     (lambda x, y: (generate_endlessly(x, y),), {"steps_per_epoch": 5, "batch_size": None}),
+     (lambda x, y: (Halves(x, y),), {"batch_size": None}),
+     (lambda x, y: (Halves(x, y, workers=2),), {"batch_size": None}),
+     (lambda x, y: (x, y), {"validation_data": (X, X[:, 0])}),
+     (lambda x, y: (x, y), {"sample_weight": [1] * 10})],
+)  # fmt: skip
+def test_every_form_trains_alike(form, kwargs):
+    def losses(*data, **kwargs):
+        engine_random.set_random_seed(1)
+        model = narae.Sequential([narae.Input((3,)), narae.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        arguments = {"batch_size": 2, "epochs": 2, "shuffle": False, "verbose": 0, **kwargs}
+        return model.fit(*data, **arguments).history["loss"]
+
+    x, y = X / 30, X.sum(1) / 30
+    assert losses(*form(x, y), **kwargs) == losses(x, y)
