@@ -1,0 +1,211 @@
+"""Matrix products on every instruction set: matmul, dense, dot, tensordot, einsum."""
+
+import numpy as np
+import pytest
+
+from helpers import assert_close, randn
+from narae import _core, ops
+from narae.engine import GradientTape, Tensor, config, convert_to_tensor
+from reference import gemm as reference
+
+# Around the tile (14 x 32, 6 x 16), the blocks (168, 384) and the paths (small, few rows, blocked).
+SIZES = [
+    (1, 1, 1), (3, 5, 7), (14, 32, 16), (15, 33, 17), (13, 31, 384), (28, 64, 385), (29, 65, 100),
+    (130, 130, 130), (169, 95, 769), (300, 17, 3), (1, 700, 90), (700, 1, 90), (2, 3, 0), (0, 4, 5),
+    (4, 0, 5),
+]  # fmt: skip
+
+
+def gradients(f, *xs):
+    xs = [convert_to_tensor(x) for x in xs]
+    with GradientTape() as tape:
+        tape.watch(xs)
+        y = f(*xs)
+    dy = randn(y.shape, y.dtype, seed=99)
+    return y.numpy(), tape.gradient(y, xs, output_gradients=Tensor(dy)), dy
+
+
+def wide(*xs):
+    return [np.asarray(x, "float64") for x in xs]
+
+
+def magnitudes(f, *xs):
+    """The reference on absolute values: the scale |A| @ |B| of rounding errors."""
+    return f(*(np.abs(x) for x in wide(*xs)))
+
+
+@pytest.mark.parametrize("M, N, K", SIZES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("ta, tb", [(False, False), (True, False), (False, True), (True, True)])
+def test_kernel(isa, M, N, K, dtype, ta, tb):
+    a = randn((K, M) if ta else (M, K), dtype)
+    b = randn((N, K) if tb else (K, N), dtype, seed=1)
+    bias = randn((N,), dtype, seed=2)
+
+    def product(a, b, bias):
+        return reference.matmul(a, b, ta, tb) + bias
+
+    y = _core.matmul(a, b, ta, tb, bias)
+    assert_close(y, product(*wide(a, b, bias)), "gemm", scale=magnitudes(product, a, b, bias))
+    capped = _core.matmul(a, b, ta, tb, bias, "relu")
+    np.testing.assert_array_equal(capped, np.maximum(y, 0))
+
+
+@pytest.mark.parametrize("sa, sb", [
+    ((3, 4), (4, 5)), ((4,), (4,)), ((4,), (4, 5)), ((3, 4), (4,)), ((2, 3, 4), (4, 5)),
+    ((2, 1, 3, 4), (5, 4, 2)), ((4,), (2, 4, 3)), ((2, 3, 4), (4,)), ((1, 3, 4), (6, 4, 2)),
+    ((9, 40, 50), (9, 50, 60)), ((0, 3, 4), (4, 5)), ((2, 3, 0), (0, 5)),
+])  # fmt: skip
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_matmul(isa, sa, sb, dtype):
+    a, b = randn(sa, dtype), randn(sb, dtype, seed=1)
+    y, got, dy = gradients(ops.matmul, a, b)
+    assert_close(y, a.astype("f8") @ b, "gemm", scale=magnitudes(np.matmul, a, b))
+    expected = reference.matmul_backward(*wide(dy, a, b))
+    scale = magnitudes(reference.matmul_backward, dy, a, b)
+    assert_close(got, expected, "gemm", scale=scale)
+
+
+def test_matmul_of_integers():
+    a, b = np.arange(6).reshape(2, 3), np.arange(12).reshape(3, 4)
+    y = ops.matmul(a.astype("int32"), b.astype("int32"))
+    assert y.dtype == "int32"
+    np.testing.assert_array_equal(y.numpy(), a @ b)
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("shape, units, bias", [
+    ((3, 4), 5, True), ((1, 7), 3, False), ((2, 3, 4), 1, True), ((4,), 6, True),
+    ((200, 100), 33, True), ((37, 784), 129, False),
+])  # fmt: skip
+def test_dense(isa, activation, shape, units, bias):
+    x = randn(shape)
+    w = randn((shape[-1], units), seed=1) / np.float32(np.sqrt(shape[-1]))
+    b = [randn((units,), seed=2)] if bias else []
+    y, got, dy = gradients(lambda x, w, *b: ops.dense(x, w, *(b or [None]), activation), x, w, *b)
+    name = activation or "linear"
+    full = (x, w, b[0] if bias else np.zeros(units))
+    plain = magnitudes(lambda x, w, b: reference.dense(x, w, b), *full)
+    assert_close(y, reference.dense(*wide(*full), name), "gemm", scale=1 + plain)
+    if activation != "relu":  # else: where rounding moves z over 0, the slope jumps
+        expected = reference.dense_backward(*wide(dy, *full), name)
+        scale = magnitudes(reference.dense_backward, dy, *full)
+        for g, e, s in zip(got, expected, scale):
+            assert_close(g, e, "gemm", scale=4 * s)
+
+
+def test_dense_leaves_out_gradients_that_nobody_wants():
+    x, w = convert_to_tensor(randn((3, 4))), convert_to_tensor(randn((4, 5)))
+    with GradientTape() as tape:
+        tape.watch(w)
+        y = ops.dense(x, w, None, "tanh")
+    dx, dw = y.node[0].backward(y)
+    assert dx is None and dw.shape == (4, 5)
+    assert tape.gradient(y, w).shape == (4, 5)
+
+
+def test_second_derivative_of_dense():
+    x, w = np.float64([[0.3, -0.2]]), convert_to_tensor(np.float64([[0.5], [1.5]]))
+    for name, second in [("tanh", lambda z: -2 * np.tanh(z) / np.cosh(z) ** 2), (None, None)]:
+        with GradientTape() as outer:
+            outer.watch(w)
+            with GradientTape() as inner:
+                inner.watch(w)
+                y = ops.dense(x, w, None, name)
+            dw = inner.gradient(y, w)
+        ddw = outer.gradient(dw, w, unconnected_gradients="zero").numpy()
+        z = x @ w.numpy()
+        expected = 0 * x.T if second is None else second(z) * x.T * x.sum()
+        np.testing.assert_allclose(ddw, expected, rtol=1e-12, atol=1e-15)
+
+
+EINSUM = [
+    ("ij,jk->ik", (3, 4), (4, 5)), ("bij,bjk->bik", (2, 3, 4), (2, 4, 5)), ("ij->ji", (3, 4)),
+    ("ij,ij->", (3, 4), (3, 4)), ("i,j->ij", (3,), (4,)), ("ii->i", (4, 4)), ("ii", (4, 4)),
+    ("ij->j", (3, 4)), ("abc,cd->abd", (2, 3, 4), (4, 5)), ("abc,bd->da", (2, 3, 4), (3, 2)),
+    ("...ij,...jk->...ik", (2, 3, 4), (4, 5)), ("...i,i", (2, 3, 4), (4,)),
+    ("bthd,bshd->bhts", (2, 3, 4, 5), (2, 6, 4, 5)),
+    ("bhts,bshd->bthd", (2, 4, 3, 6), (2, 6, 4, 5)),
+    ("ij,jk,kl->il", (2, 3), (3, 4), (4, 5)), ("ab,ab,ab->b", (2, 3), (2, 3), (2, 3)),
+    ("b i, i j -> b j", (2, 3), (3, 4)), ("aab,bc->ac", (3, 3, 2), (2, 4)),
+    ("ij,kj", (2, 3), (4, 3)),
+    ("...,...->...", (2, 3), (3,)), ("ij,j->ij", (2, 3), (1,)),
+    ("bij,bij->bi", (2, 3, 4), (2, 3, 4)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("subscripts, shapes", [(e, s) for e, *s in EINSUM])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_einsum(isa, subscripts, shapes, dtype):
+    xs = [randn(s, dtype, seed=i) for i, s in enumerate(shapes)]
+
+    def f(*xs):
+        return np.einsum(subscripts, *xs)
+
+    y, got, dy = gradients(lambda *xs: ops.einsum(subscripts, *xs), *xs)
+    assert_close(y, f(*wide(*xs)), "gemm", scale=magnitudes(f, *xs))
+    for i, (x, dx) in enumerate(zip(xs, got)):  # linear in each operand: exact differences
+        direction = randn(x.shape, "float64", seed=50 + i)
+        moved = [direction if j == i else v for j, v in enumerate(wide(*xs))]
+        expected = (f(*moved) * dy).sum()
+        np.testing.assert_allclose((dx.numpy() * direction).sum(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_einsum_of_integers():
+    a = np.arange(6).reshape(2, 3)
+    y = ops.einsum("ij->j", a.astype("int32"))
+    assert y.dtype == "int32" and y.numpy().tolist() == [3, 5, 7]
+
+
+@pytest.mark.parametrize("sa, sb, axes", [
+    ((2, 3, 4), (3, 4, 5), 2), ((2, 3), (3, 4), 1), ((2, 3), (4, 5), 0),
+    ((2, 3, 4), (4, 5, 2), ((0, 2), (2, 0))), ((2, 3, 4), (5, 3), (1, 1)),
+    ((2, 3), (3, 2), (-1, 0)),
+])  # fmt: skip
+def test_tensordot(isa, sa, sb, axes):
+    a, b = randn(sa), randn(sb, seed=1)
+    expected = np.tensordot(a.astype("f8"), b, axes)
+    scale = np.tensordot(np.abs(a).astype("f8"), np.abs(b), axes)
+    assert_close(ops.tensordot(a, b, axes).numpy(), expected, "gemm", scale=scale)
+
+
+@pytest.mark.parametrize("name", ["dot", "inner", "vdot", "outer"])
+@pytest.mark.parametrize("sa, sb", [((3,), (3,)), ((2, 3), (3, 3)), ((2, 3), (3,)), ((), (3,)),
+                                    ((2, 3), (4, 3, 3))])  # fmt: skip
+def test_other_products(name, sa, sb):
+    if name == "vdot" and sa != sb:
+        pytest.skip("vdot takes as many elements on both sides")
+    a, b = randn(sa), randn(sb, seed=1)
+    np.testing.assert_allclose(
+        getattr(ops, name)(a, b).numpy(), getattr(np, name)(a, b), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_same_bits_for_any_number_of_threads():
+    a, b, before = randn((500, 400)), randn((400, 300), seed=1), config.num_threads()
+    results = []
+    for threads in (1, 2, 5):
+        config.set_num_threads(threads)
+        results.append(ops.matmul(a, b).numpy())
+    config.set_num_threads(before)
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="narae.ops.matmul: expected inner dimensions that agree"):
+        ops.matmul(randn((2, 3)), randn((2, 3)))
+    with pytest.raises(ValueError, match="batch dimensions that broadcast"):
+        ops.matmul(randn((2, 3, 4)), randn((3, 4, 5)))
+    with pytest.raises(ValueError, match="narae.ops.dense: expected kernel of shape"):
+        ops.dense(randn((2, 3)), randn((4, 5)))
+    with pytest.raises(ValueError, match="narae.ops.dense: expected activation to be None or one"):
+        ops.dense(randn((2, 3)), randn((3, 5)), None, "gelu")
+    with pytest.raises(ValueError, match="expected bias of shape"):
+        ops.dense(randn((2, 3)), randn((3, 5)), randn((4,)))
+    with pytest.raises(ValueError, match="narae.ops.tensordot: expected axes of equal sizes"):
+        ops.tensordot(randn((2, 3)), randn((4, 5)), 1)
+    for subscripts in ("ij,jk", "ijk->i", "ij->iij", "ij->k", "i1->i"):
+        with pytest.raises(ValueError, match="narae.ops.einsum: expected"):
+            ops.einsum(subscripts, randn((2, 3)))
+    with pytest.raises(ValueError, match="narae.ops.einsum: expected one size for each index"):
+        ops.einsum("ij,jk->ik", randn((2, 3)), randn((4, 5)))
