@@ -198,6 +198,21 @@ def reference_update(x, values):
     return y
 
 
+@pytest.mark.parametrize("key", [
+    [2, 0, 2], np.array([[1, -1], [0, 0]]), (slice(None), [3, 1]), (..., [0, 4, 4]),
+    ([0, 1], [2, 3]), (slice(1), [0, 1], slice(None, None, 2)), (1, [0, 0]), (None, [1]),
+    np.arange(60).reshape(3, 4, 5) % 7 == 0, (slice(None), np.array([True, False, True, False])),
+])  # fmt: skip
+def test_index_arrays(key):
+    x = randn(X)
+    y, dx, dy = gradient(lambda x: x[key], x)
+    np.testing.assert_array_equal(y, x[key])
+    expected = reference.rearrange_backward(dy.astype("f8"), x, lambda x: x[key])
+    assert_close(dx, expected, scale=np.full(X, 8.0))
+    tensor = ops.array(x)[ops.array([1, 0])]
+    np.testing.assert_array_equal(tensor.numpy(), x[[1, 0]])
+
+
 def test_creation():
     assert ops.zeros((2, 3)).dtype == "float32" and not ops.zeros((2, 3)).numpy().any()
     assert ops.ones(3, "int32").numpy().tolist() == [1, 1, 1]

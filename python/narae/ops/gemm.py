@@ -23,6 +23,11 @@ def _float_operands(x1, x2):
     return cast(a, "float64"), cast(b, "float64"), wanted  # exact below 2**53
 
 
+def _rows(x: Tensor) -> Tensor:
+    """Returns (..., N) as a matrix."""
+    return x if x.ndim == 2 else reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+
+
 def _product(a: Tensor, b: Tensor, ta: bool = False, tb: bool = False) -> Tensor:
     """c = op(a) op(b) for (..., M, K) and (..., K, N); op transposes the last two axes."""
     c = Tensor(_core.matmul(a.array, b.array, ta, tb))
@@ -37,7 +42,7 @@ def _product(a: Tensor, b: Tensor, ta: bool = False, tb: bool = False) -> Tensor
             da = sum_to_shape(da, a.shape)
         if wanted[1]:
             if b.ndim == 2 and a.ndim > 2 and not ta:  # sum over the batch inside the product
-                rows = reshape(a, (-1, a.shape[-1])), reshape(dc, (-1, dc.shape[-1]))
+                rows = _rows(a), _rows(dc)
                 db = _product(*(rows[::-1] if tb else rows), True, False)
             else:
                 db = _product(dc, a, True, ta) if tb else _product(a, dc, not ta, False)
@@ -107,7 +112,7 @@ def dense(x: Any, kernel: Any, bias: Any = None, activation: str | None = None) 
             "narae.ops.dense: expected kernel of shape (K, N), K the size of x's last axis. "
             f"Received: x.shape={x.shape}, kernel.shape={w.shape}"
         )
-    rows = x if x.ndim > 1 else reshape(x, (1, -1))
+    rows = x if x.ndim > 1 else _rows(x)
     y = _dense(rows, w, b, activation)
     return y if x.ndim > 1 else reshape(y, (-1,))
 
@@ -126,9 +131,8 @@ def _dense(x, w, b, activation):
             else:
                 dz = Tensor(getattr(_core, f"{activation}_backward")(dy.array, y))
         dx = _product(dz, w, False, True) if wanted[0] else None
-        flat = dz if dz.ndim == 2 else reshape(dz, (-1, w.shape[1]))
-        rows = x if x.ndim == 2 else reshape(x, (-1, w.shape[0]))
-        dw = _product(rows, flat, True, False) if wanted[1] else None
+        flat = _rows(dz)
+        dw = _product(_rows(x), flat, True, False) if wanted[1] else None
         if b is None:
             return dx, dw
         return dx, dw, sum_to_shape(flat, b.shape) if wanted[2] else None
