@@ -4,10 +4,24 @@ from typing import Any
 
 from ..engine import lookup
 from . import schedules
+from .composed import Adafactor, Lamb
 from .optimizer import Optimizer
 from .rules import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Ftrl, Lion, Nadam, RMSprop
 
-_CLASSES = (SGD, Adadelta, Adagrad, Adam, AdamW, Adamax, Ftrl, Lion, Nadam, RMSprop)
+_CLASSES = (
+    SGD,
+    Adadelta,
+    Adafactor,
+    Adagrad,
+    Adam,
+    AdamW,
+    Adamax,
+    Ftrl,
+    Lamb,
+    Lion,
+    Nadam,
+    RMSprop,
+)
 _OBJECTS: dict[str, Any] = {cls.__name__.lower(): cls for cls in _CLASSES}
 
 __all__ = ["Optimizer", "deserialize", "get", "schedules", "serialize"]

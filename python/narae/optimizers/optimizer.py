@@ -331,7 +331,8 @@ class Optimizer:
         who = f"narae.optimizers.{type(self).__name__}.apply"
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
-            self.build(trainable_variables)
+            if not self.built:
+                self.build(trainable_variables)
         elif not self.built:
             raise ValueError(f"{who}: expected variables, or build(variables) called before.")
         else:
@@ -422,6 +423,10 @@ class Optimizer:
             if self.weight_decay and self._decays(variable):
                 variable.assign_sub(variable * (rate * self.weight_decay))
             self.update_step(gradient, variable, rate)
+
+    def _get_variable_index(self, variable: Variable) -> int:
+        """The place of a variable among those that the optimizer was built with."""
+        return self._index[id(variable)]
 
     def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
         """Updates one variable; optimizers of one's own write it, made of ops."""
