@@ -192,6 +192,8 @@ class BackupAndRestore(Callback):
             optimizer.build(self.model.trainable_variables)
         self.model.load_weights(path)
         engine_random.set_global_state(_from_json(state["random"]))
+        for generator, kept in zip(self._generators(), state["generators"]):
+            generator.state.assign(_from_json(kept))
         self.model._initial_epoch = state["epoch"]
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
@@ -224,11 +226,16 @@ class BackupAndRestore(Callback):
             "number": number,
             "weights": weights,
             "random": _to_json(engine_random.global_state()),
+            "generators": [_to_json(g.state.numpy()) for g in self._generators()],
         }
         with atomic_path(self._state_file) as temporary, open(temporary, "w") as file:
             json.dump(state, file)
         keep = {weights, old["weights"]} if self.double_checkpoint else {weights}
         self._delete_weights(keep)
+
+    def _generators(self) -> list[Any]:
+        """What draws for dropout and the like: files of weights do not keep it."""
+        return [g for layer in self.model._flatten_layers() for g in layer._seed_generators]
 
     def _read(self) -> dict[str, Any] | None:
         if not os.path.exists(self._state_file):

@@ -46,13 +46,19 @@ def draw_seed() -> int:
 
 
 def global_state() -> dict:
-    """Returns the state of the global generator, for checkpoints."""
-    return _global.bit_generator.state
+    """Returns the state of the global generators, for checkpoints."""
+    default = _default[0].state.numpy() if _default else None
+    return {"seeds": _global.bit_generator.state, "default": default}
 
 
 def set_global_state(state: dict) -> None:
     """Restores what `global_state` gave."""
-    _global.bit_generator.state = state
+    _global.bit_generator.state = state["seeds"]
+    if state["default"] is None:
+        _default.clear()
+    else:
+        default_generator().state.assign(state["default"])
+        _global.bit_generator.state = state["seeds"]  # making the generator drew a seed
 
 
 class SeedGenerator:

@@ -226,7 +226,7 @@ def _base_names(obj) -> frozenset:
     if kind is None:
         kind = Layer if isinstance(obj, Layer) else object
     if kind not in _skipped:
-        names = set(dir(Layer)) | set(vars(Layer(name="reference")))
+        names = set(dir(Layer)) | set(vars(Layer(name="reference"))) | {"_held"}
         if issubclass(kind, Model):
             names |= set(dir(kind)) | set(vars(Model(name="reference")))
             names |= {
