@@ -95,17 +95,17 @@ class _HeadAttention(Layer):
         mask = None
         if not only_causal or scores or self.dropout > 0 or len(query.shape) != 3:
             mask = self._merged_mask(query, value, masks, attention_mask, causal)
-        gate = self.gate_dense(query) if self.use_gate else None
+        gate = self._gate_dense(query) if self.use_gate else None
         output, weights = self._attend(
-            self.query_dense(query),
-            self.key_dense(key),
-            self.value_dense(value),
+            self._query_dense(query),
+            self._key_dense(key),
+            self._value_dense(value),
             mask,
             causal and mask is None,
             scores,
             training,
         )
-        output = self.output_dense(output if gate is None else output * gate)
+        output = self._output_dense(output if gate is None else output * gate)
         return (output, weights) if scores else output
 
 
@@ -206,25 +206,45 @@ class MultiHeadAttention(_HeadAttention):
             shape = (*[None] * (rank - 2), self.num_heads, size)
             return self._projection(name, equation, shape, "yz", **kwargs)
 
-        self.query_dense = into_heads("query", self.key_dim)
-        self.query_dense.build(query_shape)
-        self.key_dense = into_heads("key", self.key_dim)
-        self.key_dense.build(key_shape)
+        self._query_dense = into_heads("query", self.key_dim)
+        self._query_dense.build(query_shape)
+        self._key_dense = into_heads("key", self.key_dim)
+        self._key_dense.build(key_shape)
         if self.use_gate:
-            self.gate_dense = into_heads("gate", self.value_dim, activation="sigmoid")
-            self.gate_dense.build(query_shape)
-        self.value_dense = into_heads("value", self.value_dim)
-        self.value_dense.build(value_shape)
+            self._gate_dense = into_heads("gate", self.value_dim, activation="sigmoid")
+            self._gate_dense.build(query_shape)
+        self._value_dense = into_heads("value", self.value_dim)
+        self._value_dense.build(value_shape)
         self._build_attention(rank)
         output = self._output_shape or (query_shape[-1],)
         letters = "ABCDEFGH"[: len(output)]
-        self.output_dense = self._projection(
+        self._output_dense = self._projection(
             "attention_output",
             f"{free}yz,yz{letters}->{free}{letters}",
             (*[None] * (rank - 2), *output),
             letters,
         )
-        self.output_dense.build((*query_shape[:-1], self.num_heads, self.value_dim))
+        self._output_dense.build((*query_shape[:-1], self.num_heads, self.value_dim))
+
+    @property
+    def query_dense(self) -> EinsumDense:
+        """The projection of the query."""
+        return self._query_dense
+
+    @property
+    def key_dense(self) -> EinsumDense:
+        """The projection of the key."""
+        return self._key_dense
+
+    @property
+    def value_dense(self) -> EinsumDense:
+        """The projection of the value."""
+        return self._value_dense
+
+    @property
+    def output_dense(self) -> EinsumDense:
+        """The projection of the heads together."""
+        return self._output_dense
 
     def _build_attention(self, rank: int) -> None:
         """Equations of the general case: attention over some axes, the others are batch."""
@@ -343,6 +363,8 @@ class GroupedQueryAttention(_HeadAttention):
     Call arguments: as `MultiHeadAttention`'s.
     """
 
+    _keras_name = "GroupQueryAttention"  # in configs; other names follow the class
+
     def __init__(
         self,
         head_dim: int,
@@ -392,19 +414,19 @@ class GroupedQueryAttention(_HeadAttention):
             layer.build(shape)
             return layer
 
-        self.query_dense = into_heads("query", self.num_query_heads, query_shape)
-        self.key_dense = into_heads("key", self.num_key_value_heads, key_shape)
+        self._query_dense = into_heads("query", self.num_query_heads, query_shape)
+        self._key_dense = into_heads("key", self.num_key_value_heads, key_shape)
         if self.use_gate:
-            self.gate_dense = into_heads(
+            self._gate_dense = into_heads(
                 "gate", self.num_query_heads, query_shape, activation="sigmoid"
             )
-        self.value_dense = into_heads("value", self.num_key_value_heads, value_shape)
+        self._value_dense = into_heads("value", self.num_key_value_heads, value_shape)
         self._softmax = Softmax(axis=-1, dtype=self.dtype_policy)
         self._dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy, seed=self.seed)
-        self.output_dense = self._projection(
+        self._output_dense = self._projection(
             "attention_output", "abyz,yzx->abx", (None, query_shape[-1]), "x"
         )
-        self.output_dense.build((*query_shape[:-1], self.num_query_heads, self.head_dim))
+        self._output_dense.build((*query_shape[:-1], self.num_query_heads, self.head_dim))
 
     def call(
         self,

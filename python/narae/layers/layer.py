@@ -278,6 +278,7 @@ class Layer(Operation):
         object.__setattr__(self, "_building", False)
         object.__setattr__(self, "_path", None)
         object.__setattr__(self, "_parent_path", None)
+        object.__setattr__(self, "_held", None)
         return self
 
     def __init_subclass__(cls, **kwargs):

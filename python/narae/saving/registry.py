@@ -193,7 +193,7 @@ def _object_config(obj) -> dict:
     module = _keras_module(cls)
     config = {
         "module": module,
-        "class_name": cls.__name__,
+        "class_name": vars(cls).get("_keras_name", cls.__name__),
         "config": serialize_keras_object(obj.get_config()),
         "registered_name": None if module else get_registered_name(cls),
     }
