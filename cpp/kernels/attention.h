@@ -1,0 +1,45 @@
+// Scaled dot-product attention, tiled, with an online softmax: no T x S matrix is ever stored.
+//
+//   s[b,h,t,j] = scale * sum_d q[b,t,h,d] * k[b,j,g,d] + bias[b,h,t,j]        g = h / (H / G)
+//   forward    y[b,t,h,e] = sum_j p[b,h,t,j] * keep[b,h,t,j] / (1 - rate) * v[b,j,g,e]
+//              p = softmax over j of s,   lse[b,h,t] = log sum_j exp(s[b,h,t,j])
+//   backward   delta = sum_e dy * y,   dp = (dy v^T) * keep / (1 - rate),   ds = p * (dp - delta)
+//              dq = scale * ds k,   dk = scale * ds^T q,   dv = (p * keep / (1 - rate))^T dy
+//
+// q (B, T, H, D), k (B, S, G, D), v (B, S, G, E), y (B, T, H, E), lse (B, H, T); G divides H. bias
+// and mask are read through strides for (b, h, t, j), 0 where they broadcast. A query sees key j
+// where mask is true and, if causal, j <= t. A query that may see no key weighs all S keys alike,
+// as Keras on JAX does, and gives q and k no gradient. Outputs are overwritten, and overlap no
+// input. Sums run over keys and queries in blocks in order: the same bits for any number of threads.
+#pragma once
+
+#include <cstdint>
+
+namespace narae {
+
+template <class T>
+struct AttentionArgs {
+  std::int64_t B, T_, S, H, G, D, E;  // T_: queries
+  const T *q, *k, *v;
+  T scale;
+  bool causal;
+  const T* bias;  // or nullptr
+  std::int64_t bias_stride[4];
+  const bool* mask;  // or nullptr
+  std::int64_t mask_stride[4];
+  const std::int64_t* key;  // (seed, counter) of the dropout, or nullptr
+  T rate;
+  T *y, *lse;  // backward reads them
+  const T* dy;
+  T *dq, *dk, *dv;
+  T* ds;  // (B, H, T, S): gradient of the logits, for that of bias; or nullptr
+};
+
+template <class T>
+struct Attention {
+  std::int64_t (*largest_head)();  // D and E may be as large
+  void (*forward)(const AttentionArgs<T>& args);
+  void (*backward)(const AttentionArgs<T>& args);
+};
+
+}  // namespace narae
