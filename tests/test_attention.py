@@ -20,17 +20,16 @@ def tensors(B=2, T=5, S=7, H=4, G=2, D=3, E=6, dtype="float32"):
     ]
 
 
-def check(
-    q, k, v, bias=None, mask=None, scale=None, causal=False, keep=None, rate=0.0, slack=1.0, **extra
-):
+def check(q, k, v, bias=None, mask=None, scale=None, causal=False, slack=1.0, keep=None, **drop):
     """Forward and gradients; slack: by how much the logits make the problem harder."""
+    rate = drop.get("dropout", 0.0)
     dtype = q.dtype.name
     arrays = [a if a is None else a.astype(dtype) for a in (q, k, v, bias)]
     inputs = [a if a is None else convert_to_tensor(a) for a in arrays]
     watched = [t for t in inputs if t is not None]
     with GradientTape() as tape:
         tape.watch(watched)
-        options = {"mask": mask, "scale": scale, "is_causal": causal, **extra}
+        options = {"mask": mask, "scale": scale, "is_causal": causal, **drop}
         y = ops.dot_product_attention(*inputs, **options)
     assert y.dtype == dtype
     options = {"mask": mask, "scale": scale, "causal": causal, "keep": keep, "rate": rate}
@@ -102,6 +101,34 @@ def test_query_without_keys_weighs_all_alike(isa, T, S, causal):
     dq, dk, dv = tape.gradient(blind, [q, k, v])
     assert not dq.numpy().any() and not dk.numpy().any()
     np.testing.assert_allclose(dv.numpy(), np.full(v.shape, 1 / S), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("T", "S"), [(5, 7), (70, 66)])
+def test_dropout(isa, T, S, causal, dtype):
+    q, k, v = tensors(B=3, T=T, S=S, H=2, dtype=dtype)
+    options = {"is_causal": causal, "dropout": 0.3, "seed": 11}
+    # Values that are unit vectors show the weights themselves.
+    unit = np.broadcast_to(np.eye(S, dtype=dtype)[None, :, None], (3, S, 2, S))
+    shown = ops.dot_product_attention(q, k, unit, **options).numpy()
+    keep = np.moveaxis(shown, 1, 2) != 0
+    if causal:
+        keep |= ~np.tril(np.ones((T, S), bool))
+    else:
+        assert abs(keep.mean() - 0.7) < 5 / np.sqrt(keep.size)
+    check(q, k, v, keep=keep, causal=causal, dropout=0.3, seed=11)
+
+
+def test_dropout_is_the_same_on_every_instruction_set():
+    q, k, v = tensors(T=70, S=66)
+    before, results = _core.isa(), []
+    for name in _core.isas_supported():
+        _core.set_isa(name)
+        results.append(ops.dot_product_attention(q, k, v, dropout=0.5, seed=3).numpy())
+    _core.set_isa(before)
+    for other in results[1:]:
+        np.testing.assert_allclose(other, results[0], atol=1e-5)
 
 
 def test_empty(isa):

@@ -60,7 +60,8 @@ struct Inputs {
     args.bias = bias.data(), args.mask = mask.data();
     if (key && key->size() != 2) fail_value(kWho, "a dropout key of two integers", "another");
     if (!(rate >= 0 && rate < 1)) fail_value(kWho, "dropout in [0, 1)", std::to_string(rate));
-    args.key = key.data(), args.rate = static_cast<T>(rate);
+    args.key = key.data(), args.kept = static_cast<T>(1 / (1 - rate));
+    args.threshold = static_cast<std::uint32_t>(rate * 2147483648.0);
   }
 };
 

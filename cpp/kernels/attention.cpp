@@ -1,6 +1,7 @@
 #include "kernels/attention.h"
 
 #include "core/isa.h"
+#include "core/philox.h"
 #include "core/vecmath.h"
 #include "kernels/gemm_core.h"
 
@@ -18,8 +19,8 @@ static_assert(kQueries % kNR<float> == 0);
 // The logit of a key that may not be seen: finite, so that a row of nothing else gives equal
 // weights.
 template <class T>
-constexpr T kHidden = sizeof(T) == 4 ? T(-0.7 * 3.4028234663852886e38)
-                                     : T(-0.7 * 1.7976931348623157e308);
+constexpr T kHidden =
+    sizeof(T) == 4 ? T(-0.7 * 3.4028234663852886e38) : T(-0.7 * 1.7976931348623157e308);
 
 template <class T>
 bool is_blind(T largest_logit) {
@@ -57,7 +58,8 @@ void pack_queries(const T* from, int64_t row, int64_t depth, int64_t queries, T 
     const int64_t lanes = smaller(kNR<T>, queries - n);
     for (int64_t t = 0; t < kNR<T>; ++t) {
       const T* from_t = from + (n + t) * row;
-      for (int64_t d = 0; d < depth; ++d) to[d * kNR<T> + t] = t < lanes ? factor * from_t[d] : T(0);
+      for (int64_t d = 0; d < depth; ++d)
+        to[d * kNR<T> + t] = t < lanes ? factor * from_t[d] : T(0);
     }
   }
 }
@@ -102,8 +104,8 @@ void logits(const Block<T>& block, int64_t j0, int64_t keys, const T* k, const T
   }
   for (int64_t i = 0; i < keys && p.mask; ++i) {
     const int64_t* stride = p.mask_stride;
-    const bool* seen = p.mask + block.b * stride[0] + block.h * stride[1] +
-                       block.t0 * stride[2] + (j0 + i) * stride[3];
+    const bool* seen = p.mask + block.b * stride[0] + block.h * stride[1] + block.t0 * stride[2] +
+                       (j0 + i) * stride[3];
     T* s_i = s + i * kQueries;
     if (stride[2] == 0) {
       for (int64_t t = 0; t < cols && !*seen; ++t) s_i[t] = kHidden<T>;
@@ -120,8 +122,18 @@ void logits(const Block<T>& block, int64_t j0, int64_t keys, const T* k, const T
 // factor[t] = keep / (1 - rate) for one key and the block's queries.
 template <class T>
 void dropout_row(const Block<T>& block, int64_t j, T* factor) {
-  (void)block, (void)j, (void)factor;
+  const AttentionArgs<T>& p = block.p;
+  const Philox philox(p.key);
+  const int64_t word = ((block.b * p.H + block.h) * p.S + j) * round_up(p.T_, kQueries) + block.t0;
+  std::uint32_t words[Philox::kWords];
+  for (int64_t n = 0; n < block.cols(); n += Philox::kWords) {
+    philox(static_cast<std::uint64_t>(word + n) / 4).store_words(words);
+    for (int t = 0; t < Philox::kWords; ++t) {
+      factor[n + t] = words[t] >> 1 >= p.threshold ? p.kept : T(0);
+    }
+  }
 }
+static_assert(kQueries % Philox::kWords == 0);
 
 // One block of keys: m, l and acc (E x queries) as if the softmax had ended here.
 template <class T>
@@ -139,7 +151,8 @@ void online_softmax(const Block<T>& block, int64_t j0, int64_t keys, T* s, T* m,
     const Vec<T> shrink = exp<T>(m_old - m_new);
     store(l + n, load(l + n) * shrink + total);
     store(m + n, m_new);
-    for (int64_t e = 0; e < p.E; ++e) store(acc + e * kQueries + n, load(acc + e * kQueries + n) * shrink);
+    for (int64_t e = 0; e < p.E; ++e)
+      store(acc + e * kQueries + n, load(acc + e * kQueries + n) * shrink);
   }
   for (int64_t i = 0; i < keys && p.key; ++i) {
     T factor[kQueries];
@@ -217,8 +230,7 @@ struct Backward {
     ds = s + kKeys * kQueries;
   }
 
-  void run(int64_t b, int64_t h0, int64_t h1, int64_t t0, int64_t t1, int64_t j0,
-           int64_t j1) {
+  void run(int64_t b, int64_t h0, int64_t h1, int64_t t0, int64_t t1, int64_t j0, int64_t j1) {
     if (wants_kv) {
       const Block<T> first(p, b, h0, 0);
       for (int64_t j = j0; j < j1; ++j) {
@@ -343,7 +355,8 @@ void backward(const AttentionArgs<T>& p) {
     });
     return;
   }
-  // Few heads: dq by blocks of queries, then dk and dv by blocks of keys. Sums are in the same order.
+  // Few heads: dq by blocks of queries, then dk and dv by blocks of keys. Sums are in the same
+  // order.
   const int64_t t_blocks = (p.T_ + kQueries - 1) / kQueries, j_blocks = (p.S + kKeys - 1) / kKeys;
   parallel_for(p.B * p.H * t_blocks, [&](int64_t i) {
     const int64_t t = i % t_blocks * kQueries, h = i / t_blocks % p.H;
@@ -353,8 +366,7 @@ void backward(const AttentionArgs<T>& p) {
   parallel_for(groups * j_blocks, [&](int64_t i) {
     const int64_t j = i % j_blocks * kKeys, g = i / j_blocks % p.G;
     Backward<T>(p, false, true)
-        .run(i / j_blocks / p.G, g * heads, (g + 1) * heads, 0, p.T_, j,
-             smaller(j + kKeys, p.S));
+        .run(i / j_blocks / p.G, g * heads, (g + 1) * heads, 0, p.T_, j, smaller(j + kKeys, p.S));
   });
 }
 

@@ -10,7 +10,8 @@
 // and mask are read through strides for (b, h, t, j), 0 where they broadcast. A query sees key j
 // where mask is true and, if causal, j <= t. A query that may see no key weighs all S keys alike,
 // as Keras on JAX does, and gives q and k no gradient. Outputs are overwritten, and overlap no
-// input. Sums run over keys and queries in blocks in order: the same bits for any number of threads.
+// input. Sums run over keys and queries in blocks in order: the same bits for any number of
+// threads.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +28,11 @@ struct AttentionArgs {
   std::int64_t bias_stride[4];
   const bool* mask;  // or nullptr
   std::int64_t mask_stride[4];
-  const std::int64_t* key;  // (seed, counter) of the dropout, or nullptr
-  T rate;
+  // Dropout: (seed, counter) of Philox, or nullptr. keep(b, h, t, j) is word ((b H + h) S + j) *
+  // T' + t of the stream, its upper 31 bits >= threshold = rate * 2^31; T' is T rounded up to 64.
+  const std::int64_t* key;
+  std::uint32_t threshold;
+  T kept;      // 1 / (1 - rate)
   T *y, *lse;  // backward reads them
   const T* dy;
   T *dq, *dk, *dv;
