@@ -214,38 +214,30 @@ void forward(const ConvArgs<T>& p) {
   g.run();
 }
 
-// One gathering product for each phase of the strides.
-template <class T, class Body>
-void for_phases(const ConvShape& s, const Body& body) {
-  for (int64_t d = 0; d < s.stride[0]; ++d) {
-    for (int64_t h = 0; h < s.stride[1]; ++h) {
-      for (int64_t w = 0; w < s.stride[2]; ++w) {
-        if (d >= s.in[0] || h >= s.in[1] || w >= s.in[2]) continue;
-        const Axis axis[3] = {gradient_axis(s, 0, d), gradient_axis(s, 1, h),
-                              gradient_axis(s, 2, w)};
-        Gather<T> g{};
-        g.cut = make_cut(axis, s.N, s.F / s.groups, sizeof(T));
-        g.groups = s.groups;
-        g.columns = s.C / s.groups;
-        g.w_tap = s.C / s.groups * s.F, g.w_group = s.F / s.groups, g.w_row = 1, g.w_col = s.F;
-        body(g);
-      }
-    }
-  }
+template <class T>
+Gather<T> gather_gradient(const ConvShape& s, const Axis (&axis)[3]) {
+  Gather<T> g{};
+  g.cut = make_cut(axis, s.N, s.F / s.groups, sizeof(T));
+  g.groups = s.groups;
+  g.columns = s.C / s.groups;
+  g.w_tap = s.C / s.groups * s.F, g.w_group = s.F / s.groups, g.w_row = 1, g.w_col = s.F;
+  return g;
 }
 
 template <class T>
 int64_t input_gradient_workspace(const ConvShape& s) {
   int64_t size = 0;
-  for_phases<T>(s, [&](const Gather<T>& g) {
-    if (packed_size(g) > size) size = packed_size(g);
+  for_phases(s, [&](const Axis(&axis)[3]) {
+    const int64_t needed = packed_size(gather_gradient<T>(s, axis));
+    if (needed > size) size = needed;
   });
   return size;
 }
 
 template <class T>
 void input_gradient(const ConvArgs<T>& p) {
-  for_phases<T>(p.shape, [&](Gather<T>& g) {
+  for_phases(p.shape, [&](const Axis(&axis)[3]) {
+    Gather<T> g = gather_gradient<T>(p.shape, axis);
     g.source = p.a, g.w = p.b, g.target = p.out;
     g.bias = p.bias, g.activate = p.activate, g.packed = p.workspace;
     g.run();

@@ -214,17 +214,7 @@ void forward(const ConvArgs<T>& p) {
 
 template <class T>
 void input_gradient(const ConvArgs<T>& p) {
-  const ConvShape& s = p.shape;
-  for (int64_t d = 0; d < s.stride[0]; ++d) {
-    for (int64_t h = 0; h < s.stride[1]; ++h) {
-      for (int64_t w = 0; w < s.stride[2]; ++w) {
-        if (d >= s.in[0] || h >= s.in[1] || w >= s.in[2]) continue;
-        const Axis axis[3] = {gradient_axis(s, 0, d), gradient_axis(s, 1, h),
-                              gradient_axis(s, 2, w)};
-        Gather<T>(p, axis, false).run();
-      }
-    }
-  }
+  for_phases(p.shape, [&](const Axis(&axis)[3]) { Gather<T>(p, axis, false).run(); });
 }
 
 // dw[tap, column]: boxes of positions are summed in `splits` runs, each into its own copy of dw.

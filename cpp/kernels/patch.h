@@ -46,13 +46,28 @@ inline Axis gradient_axis(const ConvShape& s, int a, int64_t phase) {
   }
   const int64_t w_step = stride / common, reach = dilation / common;
   int64_t k = 0;
-  while (k < w_step && (phase + s.before[a] - k * dilation) % stride != 0) ++k;
-  const int64_t taps = k < w_step && k < s.kernel[a] ? (s.kernel[a] - 1 - k) / w_step + 1 : 0;
+  const int64_t most = smaller(w_step, s.kernel[a]);
+  while (k < most && (phase + s.before[a] - k * dilation) % stride != 0) ++k;
+  const int64_t taps = k < most ? (s.kernel[a] - 1 - k) / w_step + 1 : 0;
   const int64_t first =
       floor_divide(phase + s.before[a] - k * dilation, stride) - (taps - 1) * reach;
   const int64_t count = phase < s.in[a] ? (s.in[a] - phase + stride - 1) / stride : 0;
   return {s.out[a], count,   1,     first, taps, reach, s.kernel[a], k + (taps - 1) * w_step,
           -w_step,  s.in[a], phase, stride};
+}
+
+// body(axes) for every phase of the strides: together they make the input gradient.
+template <class Body>
+inline void for_phases(const ConvShape& s, const Body& body) {
+  for (int64_t d = 0; d < smaller(s.stride[0], s.in[0]); ++d) {
+    for (int64_t h = 0; h < smaller(s.stride[1], s.in[1]); ++h) {
+      for (int64_t w = 0; w < smaller(s.stride[2], s.in[2]); ++w) {
+        const Axis axis[3] = {gradient_axis(s, 0, d), gradient_axis(s, 1, h),
+                              gradient_axis(s, 2, w)};
+        body(axis);
+      }
+    }
+  }
 }
 
 // A part of the work along each axis: outputs [out, out + outs), taps [tap, tap + taps), images [n,
