@@ -274,7 +274,7 @@ def test_flipped_bytes_are_noticed(tmp_path):
     ("content", "message"),
     [
         (b"hello", "expected a '.keras' archive"),
-        (b"\x89HDF\r\n\x1a\n" + b"0" * 100, "It is an HDF5 file"),
+        (b"\x89HDF\r\n\x1a\n" + b"0" * 100, "expected an HDF5 file"),
         (archive(config__json="{}"), "expected the config of a model"),
         (archive(config__json="{"), "config.json is damaged"),
         (archive(metadata__json="{}"), "expected config.json"),
@@ -462,6 +462,28 @@ def test_narae_reads_what_keras_writes(name, keras, tmp_path):
         w.assign(w.numpy() * 0)
     model.load_weights(tmp_path / "k.weights.h5")
     assert_close(outputs(model, x), expected)
+
+
+@pytest.mark.keras
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["mlp", "convolutional", "recurrent"])
+def test_h5_files_of_keras_2(name, keras, tmp_path):
+    other, x = dict(keras_models(keras))[name](), data_for(MODELS[name][1])
+    expected = [np.asarray(other(x))]
+    other.compile("adam", "mse", metrics=["mae"])
+    y = np.zeros(expected[0].shape)
+    other.fit(x, y, verbose=0)
+    expected = [np.asarray(other(x))]
+    other.save(tmp_path / "k.h5")
+    model = load_model(tmp_path / "k.h5")
+    assert_close(outputs(model, x), expected)
+    assert int(model.optimizer.iterations) == 1
+    for w in model.weights:
+        w.assign(w.numpy() * 0)
+    model.load_weights(tmp_path / "k.h5")
+    assert_close(outputs(model, x), expected)
+    with pytest.raises(ValueError, match="another architecture"):
+        Sequential([Input((4,)), layers.Dense(7)]).load_weights(tmp_path / "k.h5")
 
 
 @pytest.mark.keras

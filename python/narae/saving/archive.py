@@ -14,6 +14,7 @@ from .weights import (
     check_overwrite,
     children,
     load_from_bytes,
+    open_h5,
     weights_to_bytes,
     write_atomically,
 )
@@ -78,7 +79,7 @@ def model_from_bytes(data: bytes, custom_objects: dict | None = None):
 
 
 def load_model(filepath, custom_objects: dict | None = None, compile: bool = True, safe_mode=True):
-    """Loads a model from a `.keras` file, of narae or of Keras 3.
+    """Loads a model from a `.keras` file, of narae or of Keras 3, or a `.h5` file of Keras 2.
 
     No code from the file is run, whatever `safe_mode` says.
 
@@ -100,6 +101,16 @@ def load_model(filepath, custom_objects: dict | None = None, compile: bool = Tru
     filepath = os.fspath(filepath)
     if not os.path.exists(filepath):
         raise FileNotFoundError(f"narae.models.load_model: no such file: {filepath}")
+    if _is_h5(filepath):
+        from . import legacy
+
+        with open_h5(filepath, filepath) as file:
+            if "model_config" not in file.attrs:
+                raise ValueError(
+                    f"narae.models.load_model: {filepath} holds weights only: make the model and "
+                    "call its load_weights()."
+                )
+            return legacy.load_model(file, filepath, custom_objects, compile)
     with _opened(filepath) as archive:
         return _load(archive, filepath, custom_objects, compile)
 
@@ -130,18 +141,17 @@ def _opened(filepath: str) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(filepath)
     except (zipfile.BadZipFile, IsADirectoryError) as error:
-        hint = ""
-        if os.path.isfile(filepath):
-            with open(filepath, "rb") as file:
-                if file.read(8) == b"\x89HDF\r\n\x1a\n":
-                    hint = (
-                        " It is an HDF5 file: weights go into model.load_weights(); a model of "
-                        "Keras 2 must be saved again as '.keras' by Keras."
-                    )
         raise ValueError(
             f"narae.saving: expected a '.keras' archive. {filepath} is not one, or is damaged "
-            f"({error}).{hint}"
+            f"({error})"
         ) from None
+
+
+def _is_h5(filepath: str) -> bool:
+    if not os.path.isfile(filepath):
+        return False
+    with open(filepath, "rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
 def _read(archive: zipfile.ZipFile, name: str, filepath: str) -> bytes:

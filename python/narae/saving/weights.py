@@ -321,10 +321,10 @@ def load_from_bytes(model, data: bytes, name: str, skip_mismatch: bool = False) 
 def load_from_file(model, file, name: str, skip_mismatch: bool = False) -> None:
     """Loads the weights of an open HDF5 file; layers that do not fit raise or warn."""
     if "layer_names" in file.attrs or "model_config" in file.attrs:
-        raise ValueError(
-            f"narae.saving: expected a file in the layout of Keras 3. {name} is a Keras 2 `.h5` "
-            "file; load it with Keras and save it again as '.keras'"
-        )
+        from . import legacy
+
+        legacy.load_weights(model, file.get("model_weights", file), name, skip_mismatch)
+        return
     problems: list = []
     seen_paths: set = set()
     _load(model, file, "", set(), seen_paths, problems)
