@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from narae import _core
 
 _erf = np.vectorize(math.erf, otypes=[np.longdouble])
