@@ -92,7 +92,7 @@ def compare(keras, name, arguments, steps=5):
     assert int(ours.iterations) == int(theirs.iterations)
     config = ours.get_config()
     for key, value in theirs.get_config().items():
-        assert config[key] == pytest.approx(value) if isinstance(value, float) else value == value
+        assert config[key] == (pytest.approx(value) if isinstance(value, float) else value), key
     return ours, theirs, mine, others
 
 

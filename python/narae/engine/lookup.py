@@ -1,7 +1,6 @@
 """Finds a loss, metric, optimizer, ... by name, class, config or instance."""
 
 import inspect
-from difflib import get_close_matches
 from typing import Any
 
 
@@ -39,6 +38,8 @@ def find(
         return found
     hint = ""
     if isinstance(identifier, str):
+        from difflib import get_close_matches
+
         close = get_close_matches(identifier, objects, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else f" Known names: {sorted(objects)}."
     raise ValueError(
