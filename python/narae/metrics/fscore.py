@@ -22,8 +22,8 @@ class FBetaScore(Metric):
     >>> metric = narae.metrics.FBetaScore(beta=2.0, threshold=0.5)
     >>> y_true = [[1, 1, 1], [1, 0, 0], [1, 1, 0]]
     >>> metric.update_state(y_true, [[0.2, 0.6, 0.7], [0.2, 0.6, 0.6], [0.6, 0.8, 0.0]])
-    >>> metric.result().numpy().round(4).tolist()
-    [0.3846, 0.9091, 0.8333]
+    >>> metric.result().numpy().round(4)
+    array([0.3846, 0.9091, 0.8333], dtype=float32)
     """
 
     _direction = "up"
