@@ -167,7 +167,8 @@ void channel_moments(const T* x, T* mean, T* variance, std::int64_t N, std::int6
   average_groups(error, N, S, C, groups);
   for (std::int64_t i = 0; i < N * C; ++i) {
     mean[i] += error[i];
-    variance[i] -= error[i] * error[i];
+    const T v = variance[i] - error[i] * error[i];
+    variance[i] = v < T(0) ? T(0) : v;
   }
 }
 

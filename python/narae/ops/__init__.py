@@ -14,6 +14,7 @@ from narae.ops.gemm import *  # noqa: F403
 from narae.ops.norm import *  # noqa: F403
 from narae.ops.pool import *  # noqa: F403
 from narae.ops.random import *  # noqa: F403
+from narae.ops.recurrent import *  # noqa: F403
 from narae.ops.reduce import *  # noqa: F403
 from narae.ops.shape import *  # noqa: F403
 from narae.ops.softmax import *  # noqa: F403
