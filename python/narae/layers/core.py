@@ -4,9 +4,9 @@ import base64
 import inspect
 import marshal
 import math
+import os
 import re
 import types
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -460,13 +460,13 @@ class Masking(Layer):
 # Lambdas whose config this process wrote, by token: reading such a config back (clone_model) finds
 # the function itself. A config of another process stays closed: its code is never run.
 _LAMBDAS: dict[str, Callable] = {}
-_PROCESS = uuid.uuid4().hex
+_PROCESS = os.urandom(16).hex()
 
 
 def _serialize_function(function: Callable) -> dict:
 
     if isinstance(function, types.LambdaType) and function.__name__ == "<lambda>":
-        token = uuid.uuid5(uuid.NAMESPACE_OID, f"{_PROCESS}-{id(function)}").hex
+        token = f"{_PROCESS}-{id(function)}"
         _LAMBDAS[token] = function
         code = base64.b64encode(marshal.dumps(function.__code__)).decode("ascii")
         closure = [cell.cell_contents for cell in function.__closure__ or ()]
