@@ -6,11 +6,11 @@ Most are those of `narae.ops`; here are those whose arguments differ, and `get`.
 from collections.abc import Callable
 from typing import Any
 
-from . import ops
-from .engine import lookup
-from .engine.operation import op
-from .engine.tensor import Tensor
-from .ops.activation import (
+from narae import ops
+from narae.engine import lookup
+from narae.engine.operation import op
+from narae.engine.tensor import Tensor
+from narae.ops.activation import (
     celu,
     elu,
     exponential,

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from . import ops
-from .engine import config, lookup, naming
-from .engine.tensor import Tensor
+from narae import ops
+from narae.engine import config, lookup, naming
+from narae.engine.tensor import Tensor
 
 
 def _norm(w: Tensor, axis: Any) -> Tensor:

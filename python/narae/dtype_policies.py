@@ -2,8 +2,8 @@
 
 import warnings
 
-from .engine import config as _config
-from .engine.dtypes import standardize_dtype
+from narae.engine import config as _config
+from narae.engine.dtypes import standardize_dtype
 
 _MIXED = ("mixed_float16", "mixed_bfloat16")
 _global_policy = None

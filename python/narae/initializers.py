@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from . import ops, random
-from .engine import config, lookup, naming
-from .engine.random import SeedGenerator, draw_seed
-from .engine.tensor import Tensor, convert_to_tensor
+from narae import ops, random
+from narae.engine import config, lookup, naming
+from narae.engine.random import SeedGenerator, draw_seed
+from narae.engine.tensor import Tensor, convert_to_tensor
 
 # The standard deviation of a normal variable cut at two standard deviations.
 _TRUNCATED_STDDEV = 0.87962566103423978
@@ -73,7 +73,7 @@ class Constant(Initializer):
     def from_config(cls, config: dict[str, Any]) -> "Constant":
         value = config.get("value", 0.0)
         if isinstance(value, dict):
-            from .saving.registry import deserialize_keras_object
+            from narae.saving.registry import deserialize_keras_object
 
             value = deserialize_keras_object(value)
         return cls(value)
@@ -114,7 +114,7 @@ class RandomInitializer(Initializer):
         if seed is None:
             seed = draw_seed()
         elif isinstance(seed, dict):
-            from .saving.registry import deserialize_keras_object
+            from narae.saving.registry import deserialize_keras_object
 
             seed = deserialize_keras_object(seed)
         elif isinstance(seed, bool) or not isinstance(seed, (int, np.integer, SeedGenerator)):

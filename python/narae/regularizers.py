@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
-from . import ops
-from .engine import lookup, naming
-from .engine.tensor import Tensor
+from narae import ops
+from narae.engine import lookup, naming
+from narae.engine.tensor import Tensor
 
 
 def _penalty(owner: str, name: str, value: Any) -> float:

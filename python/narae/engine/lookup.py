@@ -56,19 +56,19 @@ def from_config(config: dict, objects: dict[str, Any], custom_objects: dict | No
         return known.from_config(dict(config.get("config") or {}))
     if config.get("class_name") == "function" and config.get("config") in objects:
         return objects[config["config"]]
-    from ..saving.registry import deserialize_keras_object
+    from narae.saving.registry import deserialize_keras_object
 
     return deserialize_keras_object(config, custom_objects=custom_objects)
 
 
 def _registered(name: str, custom_objects: dict | None) -> Any:
-    from ..saving.registry import get_registered_object
+    from narae.saving.registry import get_registered_object
 
     return get_registered_object(name, custom_objects=custom_objects)
 
 
 def to_config(thing: Any) -> Any:
     """The config of an object or function, as `narae.saving.serialize_keras_object` writes it."""
-    from ..saving.registry import serialize_keras_object
+    from narae.saving.registry import serialize_keras_object
 
     return serialize_keras_object(thing)

@@ -10,9 +10,9 @@ import inspect
 
 import numpy as np
 
-from . import tree
-from .naming import auto_name
-from .tensor import KerasTensor, Tensor, convert_to_tensor
+from narae.engine import tree
+from narae.engine.naming import auto_name
+from narae.engine.tensor import KerasTensor, Tensor, convert_to_tensor
 
 
 class Node:

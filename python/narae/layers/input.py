@@ -1,9 +1,9 @@
 """The start of a functional graph."""
 
-from ..engine import config
-from ..engine.operation import Node
-from ..engine.tensor import KerasTensor
-from .layer import Layer
+from narae.engine import config
+from narae.engine.operation import Node
+from narae.engine.tensor import KerasTensor
+from narae.layers.layer import Layer
 
 
 class InputLayer(Layer):

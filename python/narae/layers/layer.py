@@ -9,20 +9,20 @@ import weakref
 
 import numpy as np
 
-from .. import constraints, dtype_policies, initializers, ops, regularizers
-from ..engine import tree
-from ..engine.naming import absolute_scope, current_path, name_scope
-from ..engine.operation import (
+from narae import constraints, dtype_policies, initializers, ops, regularizers
+from narae.engine import tree
+from narae.engine.naming import absolute_scope, current_path, name_scope
+from narae.engine.operation import (
     Node,
     Operation,
     guard_new_state,
     has_symbolic,
     infer_output_spec,
 )
-from ..engine.random import SeedGenerator
-from ..engine.tensor import KerasTensor, Tensor, convert_to_tensor
-from ..engine.variable import Variable
-from ..metrics import Metric
+from narae.engine.random import SeedGenerator
+from narae.engine.tensor import KerasTensor, Tensor, convert_to_tensor
+from narae.engine.variable import Variable
+from narae.metrics import Metric
 
 
 class _CallState(threading.local):

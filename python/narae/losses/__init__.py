@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ..engine import lookup
-from .crossentropy import (
+from narae.engine import lookup
+from narae.losses.crossentropy import (
     BinaryCrossentropy,
     BinaryFocalCrossentropy,
     CategoricalCrossentropy,
@@ -17,8 +17,8 @@ from .crossentropy import (
     categorical_generalized_cross_entropy,
     sparse_categorical_crossentropy,
 )
-from .loss import Loss
-from .margin import (
+from narae.losses.loss import Loss
+from narae.losses.margin import (
     CategoricalHinge,
     Hinge,
     SquaredHinge,
@@ -26,8 +26,8 @@ from .margin import (
     hinge,
     squared_hinge,
 )
-from .overlap import Dice, Tversky, dice, tversky
-from .regression import (
+from narae.losses.overlap import Dice, Tversky, dice, tversky
+from narae.losses.regression import (
     CosineSimilarity,
     Huber,
     KLDivergence,

@@ -3,10 +3,10 @@
 import warnings
 from typing import Any
 
-from .. import ops
-from ..engine import config
-from ..engine.tensor import Tensor
-from .loss import LossFunctionWrapper, match_ranks
+from narae import ops
+from narae.engine import config
+from narae.engine.tensor import Tensor
+from narae.losses.loss import LossFunctionWrapper, match_ranks
 
 
 def binary_crossentropy(

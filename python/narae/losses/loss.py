@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from .. import ops
-from ..engine import config, lookup, naming, tree
-from ..engine.tensor import Tensor
+from narae import ops
+from narae.engine import config, lookup, naming, tree
+from narae.engine.tensor import Tensor
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
 
@@ -111,7 +111,7 @@ class LossFunctionWrapper(Loss):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Loss":
         if isinstance(config.get("fn"), dict):
-            from ..saving.registry import deserialize_keras_object
+            from narae.saving.registry import deserialize_keras_object
 
             config = {**config, "fn": deserialize_keras_object(config["fn"])}
         return cls(**config)

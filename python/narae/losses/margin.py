@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from .. import ops
-from ..engine.tensor import Tensor
-from .loss import LossFunctionWrapper
+from narae import ops
+from narae.engine.tensor import Tensor
+from narae.losses.loss import LossFunctionWrapper
 
 
 def _signed(y_true: Any, y_pred: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from .. import ops
-from ..engine import config
-from ..engine.tensor import Tensor
-from .loss import LossFunctionWrapper
+from narae import ops
+from narae.engine import config
+from narae.engine.tensor import Tensor
+from narae.losses.loss import LossFunctionWrapper
 
 
 def dice(y_true: Any, y_pred: Any, axis: Any = None) -> Tensor:

@@ -3,10 +3,10 @@
 import math
 from typing import Any
 
-from .. import ops
-from ..engine import config
-from ..engine.tensor import Tensor
-from .loss import LossFunctionWrapper, match_ranks
+from narae import ops
+from narae.engine import config
+from narae.engine.tensor import Tensor
+from narae.losses.loss import LossFunctionWrapper, match_ranks
 
 
 def _pair(y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:

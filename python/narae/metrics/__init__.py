@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ..engine import lookup, naming
-from ..losses import (
+from narae.engine import lookup, naming
+from narae.losses import (
     binary_crossentropy,
     binary_focal_crossentropy,
     categorical_crossentropy,
@@ -21,7 +21,7 @@ from ..losses import (
     sparse_categorical_crossentropy,
     squared_hinge,
 )
-from .accuracy import (
+from narae.metrics.accuracy import (
     Accuracy,
     BinaryAccuracy,
     CategoricalAccuracy,
@@ -34,7 +34,7 @@ from .accuracy import (
     sparse_top_k_categorical_accuracy,
     top_k_categorical_accuracy,
 )
-from .confusion import (
+from narae.metrics.confusion import (
     AUC,
     FalseNegatives,
     FalsePositives,
@@ -47,16 +47,16 @@ from .confusion import (
     TrueNegatives,
     TruePositives,
 )
-from .correlation import (
+from narae.metrics.correlation import (
     ConcordanceCorrelation,
     PearsonCorrelation,
     R2Score,
     concordance_correlation,
     pearson_correlation,
 )
-from .fscore import F1Score, FBetaScore
-from .iou import BinaryIoU, IoU, MeanIoU, OneHotIoU, OneHotMeanIoU
-from .losslike import (
+from narae.metrics.fscore import F1Score, FBetaScore
+from narae.metrics.iou import BinaryIoU, IoU, MeanIoU, OneHotIoU, OneHotMeanIoU
+from narae.metrics.losslike import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
     CategoricalHinge,
@@ -73,8 +73,8 @@ from .losslike import (
     SparseCategoricalCrossentropy,
     SquaredHinge,
 )
-from .mean import Mean, MeanMetricWrapper, Sum
-from .metric import Metric
+from narae.metrics.mean import Mean, MeanMetricWrapper, Sum
+from narae.metrics.metric import Metric
 
 _CLASSES = (
     AUC,

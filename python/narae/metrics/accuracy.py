@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from .. import ops
-from ..engine import config
-from ..engine.tensor import Tensor
-from ..losses.loss import match_ranks
-from .mean import MeanMetricWrapper
+from narae import ops
+from narae.engine import config
+from narae.engine.tensor import Tensor
+from narae.losses.loss import match_ranks
+from narae.metrics.mean import MeanMetricWrapper
 
 
 def accuracy(y_true: Any, y_pred: Any) -> Tensor:

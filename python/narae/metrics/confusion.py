@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
-from ..engine import config
-from ..engine.tensor import Tensor
-from ..engine.variable import Variable
-from ..losses.loss import match_ranks
-from .metric import Metric
+from narae import ops
+from narae.engine import config
+from narae.engine.tensor import Tensor
+from narae.engine.variable import Variable
+from narae.losses.loss import match_ranks
+from narae.metrics.metric import Metric
 
 _NEVER = -1e10  # a score below every threshold
 _CURVES = ("ROC", "PR", "PRGAIN")

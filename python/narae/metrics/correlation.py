@@ -3,12 +3,12 @@
 import warnings
 from typing import Any
 
-from .. import ops
-from ..engine import config
-from ..engine.tensor import Tensor
-from ..losses.loss import match_ranks
-from .mean import MeanMetricWrapper
-from .metric import Metric
+from narae import ops
+from narae.engine import config
+from narae.engine.tensor import Tensor
+from narae.losses.loss import match_ranks
+from narae.metrics.mean import MeanMetricWrapper
+from narae.metrics.metric import Metric
 
 
 def _pair(y_true: Any, y_pred: Any, dtype: str | None = None) -> tuple[Tensor, Tensor]:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from .. import ops
-from ..engine import config
-from ..engine.tensor import Tensor
-from .metric import Metric
+from narae import ops
+from narae.engine import config
+from narae.engine.tensor import Tensor
+from narae.metrics.metric import Metric
 
 
 class FBetaScore(Metric):

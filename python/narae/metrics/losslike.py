@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from .. import ops
-from ..engine.tensor import Tensor
-from ..losses import crossentropy, margin, regression
-from ..losses.loss import match_ranks
-from .mean import Mean, MeanMetricWrapper
+from narae import ops
+from narae.engine.tensor import Tensor
+from narae.losses import crossentropy, margin, regression
+from narae.losses.loss import match_ranks
+from narae.metrics.mean import Mean, MeanMetricWrapper
 
 
 def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Tensor:

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from .. import ops
-from ..engine import lookup
-from ..engine.tensor import Tensor
-from ..losses.loss import Loss, apply_mask, match_ranks
-from .metric import Metric
+from narae import ops
+from narae.engine import lookup
+from narae.engine.tensor import Tensor
+from narae.losses.loss import Loss, apply_mask, match_ranks
+from narae.metrics.metric import Metric
 
 
 def _samplewise(
@@ -118,7 +118,7 @@ class MeanMetricWrapper(Mean):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Metric":
         if isinstance(config.get("fn"), dict):
-            from ..saving.registry import deserialize_keras_object
+            from narae.saving.registry import deserialize_keras_object
 
             config = {**config, "fn": deserialize_keras_object(config["fn"])}
         return cls(**config)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from .. import initializers, ops
-from ..engine import config, naming
-from ..engine.tensor import Tensor
-from ..engine.variable import Variable
+from narae import initializers, ops
+from narae.engine import config, naming
+from narae.engine.tensor import Tensor
+from narae.engine.variable import Variable
 
 
 class Metric:

@@ -1,12 +1,12 @@
 """New models of the same architecture with weights of their own."""
 
-from ..engine import tree
-from ..engine.tensor import KerasTensor
-from ..layers.input import Input, InputLayer
-from ..layers.layer import Layer
-from .functional import Functional
-from .model import Model
-from .sequential import Sequential
+from narae.engine import tree
+from narae.engine.tensor import KerasTensor
+from narae.layers.input import Input, InputLayer
+from narae.layers.layer import Layer
+from narae.models.functional import Functional
+from narae.models.model import Model
+from narae.models.sequential import Sequential
 
 
 def clone_model(

@@ -3,14 +3,14 @@
 import copy
 import warnings
 
-from .. import ops
-from ..engine import tree
-from ..engine.operation import Node, OpOperation, node_of
-from ..engine.tensor import KerasTensor, Tensor, convert_to_tensor
-from ..layers.input import Input, InputLayer
-from ..layers.layer import InputSpec, Layer, _state
-from ..training.trainer import Trainer
-from .model import Model
+from narae import ops
+from narae.engine import tree
+from narae.engine.operation import Node, OpOperation, node_of
+from narae.engine.tensor import KerasTensor, Tensor, convert_to_tensor
+from narae.layers.input import Input, InputLayer
+from narae.layers.layer import InputSpec, Layer, _state
+from narae.models.model import Model
+from narae.training.trainer import Trainer
 
 
 class Functional(Model):
@@ -425,7 +425,7 @@ def _copy_graph(inputs, outputs) -> tuple:
 
 
 def _graph_config(model: Functional) -> dict:
-    from ..saving.registry import serialize_keras_object
+    from narae.saving.registry import serialize_keras_object
 
     inside = {id(node) for node in model._nodes}
     numbers = {}  # node -> its number among the operation's nodes that belong to the model
@@ -483,7 +483,7 @@ def _graph_config(model: Functional) -> dict:
 def _split_call(node: Node) -> tuple:
     """The arguments of a node without those that belong to an op's config."""
     if isinstance(node.operation, OpOperation):
-        from ..saving.registry import split_op_call
+        from narae.saving.registry import split_op_call
 
         return split_op_call(node)[:2]
     return node.args, node.kwargs
@@ -491,7 +491,7 @@ def _split_call(node: Node) -> tuple:
 
 def functional_from_config(cls, config: dict, custom_objects: dict | None = None) -> Model:
     """Makes the layers of a functional config and calls them again on each other's outputs."""
-    from ..saving.registry import deserialize_keras_object
+    from narae.saving.registry import deserialize_keras_object
 
     config = dict(config)
     layer_configs = config.pop("layers")
@@ -570,7 +570,7 @@ def _call_arguments(call, tensor, custom_objects) -> tuple:
             key: tensor(*value) if _is_reference(value) else value for key, value in kwargs.items()
         }
         return (_one(tensors),), kwargs
-    from ..saving.registry import deserialize_keras_object
+    from narae.saving.registry import deserialize_keras_object
 
     def revive(value):
         if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":

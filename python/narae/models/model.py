@@ -4,11 +4,11 @@ import inspect
 import json
 import warnings
 
-from ..engine import tree
-from ..engine.operation import infer_output_spec
-from ..engine.tensor import KerasTensor
-from ..layers.layer import Layer, _default, is_default
-from ..training.trainer import Trainer
+from narae.engine import tree
+from narae.engine.operation import infer_output_spec
+from narae.engine.tensor import KerasTensor
+from narae.layers.layer import Layer, _default, is_default
+from narae.training.trainer import Trainer
 
 
 def _is_functional_call(args: tuple, kwargs: dict) -> bool:
@@ -22,7 +22,7 @@ def _is_functional_call(args: tuple, kwargs: dict) -> bool:
 
 def _with_functional_base(cls):
     """Puts `Functional` in the place of `Model` among the bases of a user's class."""
-    from .functional import Functional
+    from narae.models.functional import Functional
 
     if cls is Model:
         return Functional
@@ -51,14 +51,14 @@ class Model(Trainer, Layer):
 
     def __new__(cls, *args, **kwargs):
         if cls is Model and _is_functional_call(args, kwargs):
-            from .functional import Functional
+            from narae.models.functional import Functional
 
             cls = Functional
         return super().__new__(cls, *args, **kwargs)
 
     def __init__(self, *args, **kwargs):
         if _is_functional_call(args, kwargs):
-            from .functional import Functional
+            from narae.models.functional import Functional
 
             _with_functional_base(type(self))
             Functional.__init__(self, *args, **kwargs)
@@ -154,7 +154,7 @@ class Model(Trainer, Layer):
         layer_range=None,
     ) -> None:
         """Prints the table of the layers with their output shapes and numbers of weights."""
-        from ..utils.summary import print_summary
+        from narae.utils.summary import print_summary
 
         print_summary(
             self,
@@ -170,19 +170,19 @@ class Model(Trainer, Layer):
 
     def save(self, filepath, overwrite: bool = True, zipped: bool | None = None, **kwargs) -> None:
         """Saves architecture, weights and optimizer state as a `.keras` file."""
-        from ..saving import save_model
+        from narae.saving import save_model
 
         save_model(self, filepath, overwrite=overwrite, zipped=zipped, **kwargs)
 
     def save_weights(self, filepath, overwrite: bool = True, max_shard_size=None) -> None:
         """Saves the weights as a `.weights.h5` file."""
-        from ..saving import save_weights
+        from narae.saving import save_weights
 
         save_weights(self, filepath, overwrite=overwrite, max_shard_size=max_shard_size)
 
     def load_weights(self, filepath, skip_mismatch: bool = False, **kwargs) -> None:
         """Loads the weights of a `.weights.h5` or `.keras` file into this model."""
-        from ..saving import load_weights
+        from narae.saving import load_weights
 
         load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
 
@@ -194,13 +194,13 @@ class Model(Trainer, Layer):
 
     def to_json(self, **kwargs) -> str:
         """Returns the architecture as a JSON string, for `model_from_json`."""
-        from ..saving.registry import serialize_keras_object
+        from narae.saving.registry import serialize_keras_object
 
         return json.dumps(serialize_keras_object(self), **kwargs)
 
     def __reduce__(self):
         """Pickles the model as a `.keras` file; classes of the user's own go by reference."""
-        from ..saving.archive import model_from_bytes, model_to_bytes
+        from narae.saving.archive import model_from_bytes, model_to_bytes
 
         classes = {type(layer) for layer in self._flatten_layers()}
         own = {cls.__name__: cls for cls in classes if cls.__module__.split(".")[0] != "narae"}
@@ -213,7 +213,7 @@ class Model(Trainer, Layer):
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Model":
         """Returns a model made from the dict that `get_config` gave."""
-        from .functional import Functional, functional_from_config
+        from narae.models.functional import Functional, functional_from_config
 
         keys = ("name", "layers", "input_layers", "output_layers")
         parameters = inspect.signature(cls.__init__).parameters.values()
@@ -231,6 +231,6 @@ def _is_overridden_call(model) -> bool:
 
 def model_from_json(json_string: str, custom_objects: dict | None = None) -> Model:
     """Returns the model whose architecture `Model.to_json` gave; its weights are new."""
-    from ..saving.registry import deserialize_keras_object
+    from narae.saving.registry import deserialize_keras_object
 
     return deserialize_keras_object(json.loads(json_string), custom_objects=custom_objects)

@@ -1,12 +1,12 @@
 """A plain stack of layers."""
 
-from .. import dtype_policies
-from ..engine import tree
-from ..engine.tensor import KerasTensor
-from ..layers.input import InputLayer
-from ..layers.layer import Layer, _mask_of
-from .functional import Functional
-from .model import Model
+from narae import dtype_policies
+from narae.engine import tree
+from narae.engine.tensor import KerasTensor
+from narae.layers.input import InputLayer
+from narae.layers.layer import Layer, _mask_of
+from narae.models.functional import Functional
+from narae.models.model import Model
 
 
 class Sequential(Model):
@@ -182,7 +182,7 @@ class Sequential(Model):
         return super()._convert(x)
 
     def get_config(self) -> dict:
-        from ..saving.registry import serialize_keras_object
+        from narae.saving.registry import serialize_keras_object
 
         config = {
             "name": self.name,
@@ -196,7 +196,7 @@ class Sequential(Model):
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "Sequential":
-        from ..saving.registry import deserialize_keras_object
+        from narae.saving.registry import deserialize_keras_object
 
         if isinstance(config, list):  # the form of Keras 1
             config = {"name": None, "layers": config}

@@ -2,11 +2,22 @@
 
 from typing import Any
 
-from ..engine import lookup
-from . import schedules
-from .composed import Adafactor, Lamb
-from .optimizer import Optimizer
-from .rules import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Ftrl, Lion, Nadam, RMSprop
+from narae.engine import lookup
+from narae.optimizers import schedules
+from narae.optimizers.composed import Adafactor, Lamb
+from narae.optimizers.optimizer import Optimizer
+from narae.optimizers.rules import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Ftrl,
+    Lion,
+    Nadam,
+    RMSprop,
+)
 
 _CLASSES = (
     SGD,

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from .. import ops
-from ..engine.tensor import Tensor
-from ..engine.variable import Variable
-from .optimizer import Optimizer
+from narae import ops
+from narae.engine.tensor import Tensor
+from narae.engine.variable import Variable
+from narae.optimizers.optimizer import Optimizer
 
 
 class Lamb(Optimizer):

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import initializers, ops
-from ..engine import lookup, naming, recording
-from ..engine.tape import no_gradients
-from ..engine.tensor import Tensor, convert_to_tensor
-from ..engine.variable import Variable
-from ..ops.optimizer import HYPER_SIZE, FlatGroup
-from .schedules import LearningRateSchedule
+from narae import initializers, ops
+from narae.engine import lookup, naming, recording
+from narae.engine.tape import no_gradients
+from narae.engine.tensor import Tensor, convert_to_tensor
+from narae.engine.variable import Variable
+from narae.ops.optimizer import HYPER_SIZE, FlatGroup
+from narae.optimizers.schedules import LearningRateSchedule
 
 
 class Optimizer:
@@ -516,7 +516,7 @@ class Optimizer:
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> "Optimizer":
         if isinstance(config.get("learning_rate"), dict):
-            from . import schedules
+            from narae.optimizers import schedules
 
             rate = schedules.deserialize(config["learning_rate"], custom_objects)
             config = {**config, "learning_rate": rate}

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from ..engine.variable import Variable
-from ..initializers import Constant
-from .optimizer import Optimizer
+from narae.engine.variable import Variable
+from narae.initializers import Constant
+from narae.optimizers.optimizer import Optimizer
 
 
 def _check_part(who: str, **arguments: float) -> None:

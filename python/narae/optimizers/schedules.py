@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from ..engine import lookup
+from narae.engine import lookup
 
 
 class LearningRateSchedule:

@@ -1,13 +1,13 @@
 """Saving and loading: `.keras` archives, `.weights.h5` files and the registry of classes."""
 
-from .registry import CustomObjectScope as CustomObjectScope
-from .registry import custom_object_scope as custom_object_scope
-from .registry import deserialize_keras_object as deserialize_keras_object
-from .registry import get_custom_objects as get_custom_objects
-from .registry import get_registered_name as get_registered_name
-from .registry import get_registered_object as get_registered_object
-from .registry import register_keras_serializable as register_keras_serializable
-from .registry import serialize_keras_object as serialize_keras_object
+from narae.saving.registry import CustomObjectScope as CustomObjectScope
+from narae.saving.registry import custom_object_scope as custom_object_scope
+from narae.saving.registry import deserialize_keras_object as deserialize_keras_object
+from narae.saving.registry import get_custom_objects as get_custom_objects
+from narae.saving.registry import get_registered_name as get_registered_name
+from narae.saving.registry import get_registered_object as get_registered_object
+from narae.saving.registry import register_keras_serializable as register_keras_serializable
+from narae.saving.registry import serialize_keras_object as serialize_keras_object
 
 _LAZY = {
     "load_model": "archive",

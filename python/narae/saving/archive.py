@@ -9,8 +9,8 @@ import warnings
 import zipfile
 from pathlib import Path
 
-from .registry import deserialize_keras_object, serialize_keras_object
-from .weights import (
+from narae.saving.registry import deserialize_keras_object, serialize_keras_object
+from narae.saving.weights import (
     check_overwrite,
     children,
     load_from_bytes,
@@ -102,7 +102,7 @@ def load_model(filepath, custom_objects: dict | None = None, compile: bool = Tru
     if not os.path.exists(filepath):
         raise FileNotFoundError(f"narae.models.load_model: no such file: {filepath}")
     if _is_h5(filepath):
-        from . import legacy
+        from narae.saving import legacy
 
         with open_h5(filepath, filepath) as file:
             if "model_config" not in file.attrs:

@@ -5,8 +5,8 @@ import warnings
 
 import numpy as np
 
-from .registry import deserialize_keras_object
-from .weights import _dataset, _group
+from narae.saving.registry import deserialize_keras_object
+from narae.saving.weights import _dataset, _group
 
 
 def load_model(file, name: str, custom_objects: dict | None, compile: bool):

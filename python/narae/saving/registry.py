@@ -14,9 +14,9 @@ import warnings
 
 import numpy as np
 
-from ..engine.naming import to_snake_case
-from ..engine.operation import OpOperation
-from ..engine.tensor import KerasTensor, Tensor, convert_to_tensor
+from narae.engine.naming import to_snake_case
+from narae.engine.operation import OpOperation
+from narae.engine.tensor import KerasTensor, Tensor, convert_to_tensor
 
 # Public modules of narae that configs may name classes of, and what Keras calls them.
 _FAMILIES = {

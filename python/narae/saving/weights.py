@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..engine.naming import to_snake_case
-from ..engine.tensor import Tensor
-from ..layers.layer import Layer
-from ..utils.files import atomic_path
+from narae.engine.naming import to_snake_case
+from narae.engine.tensor import Tensor
+from narae.layers.layer import Layer
+from narae.utils.files import atomic_path
 
 _FIRST = "layers"  # Sequential and functional models are walked through `layers` first
 _skipped: dict = {}
@@ -74,7 +74,7 @@ def load_weights(model, filepath, skip_mismatch: bool = False, **kwargs) -> None
             "build(input_shape), first."
         )
     if filepath.endswith(".keras"):
-        from .archive import read_entry
+        from narae.saving.archive import read_entry
 
         load_from_bytes(model, read_entry(filepath, "model.weights.h5"), filepath, skip_mismatch)
         return
@@ -213,14 +213,14 @@ def _is_saveable(value) -> bool:
 
 
 def _is_subclassed(obj) -> bool:
-    from ..models import Functional, Sequential
+    from narae.models import Functional, Sequential
 
     return not isinstance(obj, (Functional, Sequential))
 
 
 def _base_names(obj) -> frozenset:
     """Attribute names of the base classes, which hold no layers of their own."""
-    from ..models import Functional, Model, Sequential
+    from narae.models import Functional, Model, Sequential
 
     kind = next((c for c in (Sequential, Functional, Model) if isinstance(obj, c)), None)
     if kind is None:
@@ -321,7 +321,7 @@ def load_from_bytes(model, data: bytes, name: str, skip_mismatch: bool = False) 
 def load_from_file(model, file, name: str, skip_mismatch: bool = False) -> None:
     """Loads the weights of an open HDF5 file; layers that do not fit raise or warn."""
     if "layer_names" in file.attrs or "model_config" in file.attrs:
-        from . import legacy
+        from narae.saving import legacy
 
         legacy.load_weights(model, file.get("model_weights", file), name, skip_mismatch)
         return

@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import losses as losses_module
-from .. import metrics as metrics_module
-from .. import ops
-from ..engine import tree
-from ..losses.loss import LossFunctionWrapper
+from narae import losses as losses_module
+from narae import metrics as metrics_module
+from narae import ops
+from narae.engine import tree
+from narae.losses.loss import LossFunctionWrapper
 
 
 def flatten_outputs(y_pred, output_names) -> tuple[list, list]:

@@ -13,21 +13,21 @@ import warnings
 
 import numpy as np
 
-from ..engine import tree
-from ..engine.recording import RecordedStep
-from ..engine.tape import GradientTape
-from ..engine.tensor import KerasTensor, Tensor
-from ..layers.layer import trainable_changes
-from .arrays import (
+from narae.engine import tree
+from narae.engine.recording import RecordedStep
+from narae.engine.tape import GradientTape
+from narae.engine.tensor import KerasTensor, Tensor
+from narae.layers.layer import trainable_changes
+from narae.training.arrays import (
     map_arrays,
     pack_x_y_sample_weight,
     prepare_batch,
     train_validation_split,
     unpack_x_y_sample_weight,
 )
-from .callback import CallbackList
-from .compile_utils import CompiledLoss, CompiledMetrics, add_to_mean, total_loss
-from .data import ArrayDataset, PyDatasetAdapter, gather_rows, make_dataset
+from narae.training.callback import CallbackList
+from narae.training.compile_utils import CompiledLoss, CompiledMetrics, add_to_mean, total_loss
+from narae.training.data import ArrayDataset, PyDatasetAdapter, gather_rows, make_dataset
 
 
 class Trainer:
@@ -78,8 +78,8 @@ class Trainer:
 
         >>> model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
         """
-        from .. import metrics as metrics_module
-        from .. import optimizers
+        from narae import metrics as metrics_module
+        from narae import optimizers
 
         if jit_compile not in ("auto", True, False, None):
             raise ValueError(
@@ -114,7 +114,7 @@ class Trainer:
 
     def get_compile_config(self) -> dict:
         """Returns what `compile_from_config` needs to compile the model in the same way."""
-        from ..saving.registry import serialize_keras_object
+        from narae.saving.registry import serialize_keras_object
 
         if not self.compiled:
             return {}
@@ -122,7 +122,7 @@ class Trainer:
 
     def compile_from_config(self, config: dict) -> None:
         """Compiles the model as the dict from `get_compile_config` says."""
-        from ..saving.registry import deserialize_keras_object
+        from narae.saving.registry import deserialize_keras_object
 
         if type(self).compile is not Trainer.compile:
             warnings.warn(
