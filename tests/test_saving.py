@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import warnings
 import zipfile
 from copy import deepcopy
 
@@ -158,6 +159,22 @@ def test_a_compiled_model_goes_on_training_where_it_stopped(tmp_path):
     for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert not load_model(tmp_path / "m.keras", compile=False).compiled
+
+
+@pytest.mark.parametrize("make", [mlp, graph])
+def test_frozen_layers_stay_frozen(make, tmp_path):
+    model = make()
+    layer = next(layer for layer in model.layers if layer.weights)
+    layer.trainable = False
+    model.compile("adam", "mse")
+    model.save(tmp_path / "m.keras")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # an optimizer that has done no step has no state to miss
+        again = load_model(tmp_path / "m.keras")
+    assert not again.get_layer(layer.name).trainable
+    assert len(again.trainable_weights) == len(model.trainable_weights)
+    again.get_layer(layer.name).trainable = True
+    assert len(again.trainable_weights) == len(model.weights)
 
 
 def test_a_load_of_weights_from_a_keras_file(tmp_path):

@@ -226,7 +226,8 @@ def _collect(value, found: list) -> None:
 
 
 def _unique(objects) -> list:
-    return list({id(x): x for x in objects}.values())
+    objects = list(objects)
+    return objects if len(objects) < 2 else list({id(x): x for x in objects}.values())
 
 
 def _wrap_build(build):
@@ -506,7 +507,9 @@ class Layer(Operation):
             held = self.__dict__["_held"] = [
                 value
                 for key, value in self.__dict__.items()
-                if isinstance(value, (*_HELD, list, tuple, dict)) and key not in _UNTRACKED
+                if isinstance(value, (*_HELD, list, tuple, dict))
+                and key not in _UNTRACKED
+                and not (isinstance(value, tuple) and all(isinstance(x, _PLAIN) for x in value))
             ]
         found = []
         for value in held:

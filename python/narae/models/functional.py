@@ -22,7 +22,7 @@ class Functional(Model):
         inputs: a `KerasTensor`, or a list, tuple or dict of them.
         outputs: likewise; each must be reachable from the inputs.
         name: name of the model.
-        trainable: whether the layers are trained; None leaves them as they are.
+        trainable: whether training changes the model.
     """
 
     def __init__(self, inputs, outputs, name: str | None = None, trainable=None, **kwargs):
@@ -52,7 +52,7 @@ class Functional(Model):
         self.built = True
         self._convert_input_args = False
         if trainable is not None:
-            self.trainable = trainable
+            self._trainable = bool(trainable)  # of the model alone; frozen layers stay frozen
 
     def build(self, input_shape=None):
         self.built = True

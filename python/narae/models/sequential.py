@@ -200,7 +200,7 @@ class Sequential(Model):
 
         if isinstance(config, list):  # the form of Keras 1
             config = {"name": None, "layers": config}
-        model = cls(name=config.get("name"))
+        model = cls(name=config.get("name"), trainable=config.get("trainable", True))
         for layer_config in config["layers"]:
             layer = deserialize_keras_object(layer_config, custom_objects=custom_objects)
             model.add(layer, rebuild=False)
@@ -209,6 +209,4 @@ class Sequential(Model):
         shape = config.get("build_input_shape")
         if model._functional is None and shape and tree.is_shape(shape):
             model.build(tuple(shape))
-        if config.get("trainable") is False:
-            model.trainable = False
         return model

@@ -365,6 +365,8 @@ def _load_optimizer(optimizer, reader: _Reader) -> None:
     """An optimizer's state may be missing: files of weights alone, or saved before training."""
     if not len(reader) or not getattr(optimizer, "built", True):
         return
+    if len(reader) <= 2 < len(optimizer.variables) and not np.any(reader["0"]):
+        return  # saved before the first step, with no more than iteration and learning rate
     try:
         optimizer.load_own_variables(reader)
     except (ValueError, KeyError) as error:

@@ -294,7 +294,8 @@ class Trainer:
 
     def _track_loss(self, loss, x):
         if self._loss_tracker is not None:
-            add_to_mean(self._loss_tracker, loss, tree.flatten(x)[0].shape[0])
+            count = next(leaf.shape[0] for leaf in tree.flatten(x) if leaf is not None)
+            add_to_mean(self._loss_tracker, loss, count)
 
     def _count_batch(self, x, y, y_pred, sample_weight):
         if self._overrides("compute_metrics"):
