@@ -11,6 +11,7 @@ from narae.ops.attention import *  # noqa: F403
 from narae.ops.conv import *  # noqa: F403
 from narae.ops.elementwise import *  # noqa: F403
 from narae.ops.gemm import *  # noqa: F403
+from narae.ops.index import *  # noqa: F403
 from narae.ops.norm import *  # noqa: F403
 from narae.ops.pool import *  # noqa: F403
 from narae.ops.random import *  # noqa: F403
@@ -18,5 +19,6 @@ from narae.ops.recurrent import *  # noqa: F403
 from narae.ops.reduce import *  # noqa: F403
 from narae.ops.shape import *  # noqa: F403
 from narae.ops.softmax import *  # noqa: F403
+from narae.ops.sort import *  # noqa: F403
 
 install_operators(globals())

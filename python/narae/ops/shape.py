@@ -377,24 +377,9 @@ def get_item(x: Any, key: Any) -> Tensor:
             return reshape(x, view.shape)
         # `...` keeps the result of integers alone an array
         return _view(x, keys if Ellipsis in keys else (*keys, Ellipsis))
-    return _pick(x, keys)
+    from narae.ops.index import advanced_index
 
-
-def _pick(x: Tensor, keys: tuple) -> Tensor:
-    """Returns x[keys] where some of the keys are arrays or tensors of indices, or masks."""
-    from narae.ops.index import take
-
-    arrays = [k for k in keys if not (k is None or k is Ellipsis or type(k) in (int, _slice))]
-    at = next(i for i, k in enumerate(keys) if k is arrays[0])
-    whole = all(k is Ellipsis or (type(k) is _slice and k == _slice(None)) for k in keys[:at])
-    whole = whole and all(type(k) is _slice and k == _slice(None) for k in keys[at + 1 :])
-    index = convert_to_tensor(arrays[0])
-    if whole and len(arrays) == 1 and index.dtype in ("int32", "int64"):
-        return take(x, index, at - len(keys) if Ellipsis in keys[:at] else at)
-    # In general the places of the elements are found by NumPy, which reads the indices.
-    keys = tuple(k.read("an index") if isinstance(k, Tensor) else k for k in keys)
-    places = np.arange(x.size).reshape(x.shape)[keys]
-    return take(reshape(x, (-1,)), places, 0)
+    return advanced_index(x, keys)
 
 
 def _plain_slice(k):

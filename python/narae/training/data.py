@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from narae import _core
 from narae.engine import random as engine_random
 from narae.engine import tree
 from narae.training.arrays import (
@@ -35,17 +36,23 @@ from narae.training.arrays import (
 def gather_rows(
     source: np.ndarray, indices: np.ndarray, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Copies rows, `out[i] = source[indices[i]]`.
+    """Copies rows, `out[i] = source[indices[i]]`, on all threads.
 
     Args:
-        source: contiguous array (N, ...).
-        indices: integers (B,) in [0, N); not checked.
+        source: contiguous array (N, ...) of any dtype.
+        indices: integers (B,) in [0, N).
         out: where to write, (B, ...) of the same dtype; a new array by default.
 
     Returns:
         The array (B, ...).
+
+    Raises:
+        IndexError: a row number out of range.
     """
-    return np.take(source, indices, axis=0, out=out, mode="clip")  # "raise" would buffer `out`
+    if out is None:
+        out = np.empty((len(indices), *source.shape[1:]), source.dtype)
+    _core.gather_rows(source, np.ascontiguousarray(indices, np.int64), out)
+    return out
 
 
 def _check_positive(name: str, value: Any) -> int:
