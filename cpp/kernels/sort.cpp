@@ -45,7 +45,8 @@ inline Key<T> key_of(T x) {
     if (x != x) return ~Key<T>(0);
     x += T(0);  // -0 to 0
     std::memcpy(&bits, &x, sizeof x);
-    return bits & kSign ? ~bits : bits | kSign;
+    const Key<T> negative = Key<T>(0) - (bits >> (kKeyBits<T> - 1));  // without a jump
+    return bits ^ (negative | kSign);
   }
 }
 

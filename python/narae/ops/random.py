@@ -243,7 +243,7 @@ def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Seed = None
         ValueError: a rate outside [0, 1], or a noise_shape that does not broadcast.
 
     >>> narae.random.dropout(narae.ops.ones(6), 0.5, seed=3).numpy()
-    array([0., 2., 2., 0., 0., 0.], dtype=float32)
+    array([2., 0., 2., 2., 0., 2.], dtype=float32)
     """
     x, rate = floating(inputs), float(rate)
     if rate == 0:
