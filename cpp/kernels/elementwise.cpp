@@ -266,6 +266,13 @@ void run_rows(BinaryRow<T, R> row, Broadcast<2> shape, const T* a, const T* b, R
   });
 }
 
+// Bits of a or of b by a mask: no branch, so that it is vectorized.
+template <class T>
+inline T pick(bool condition, T a, T b) {
+  const T mask = static_cast<T>(T(0) - T(condition));
+  return static_cast<T>((a & mask) | (b & static_cast<T>(~mask)));
+}
+
 template <class T>
 void where(Broadcast<3> shape, const bool* condition, const T* a, const T* b, T* y) {
   const int last = shape.dims - 1;
@@ -276,10 +283,14 @@ void where(Broadcast<3> shape, const bool* condition, const T* a, const T* b, T*
     const T *a_n = a + offset[1], *b_n = b + offset[2];
     T* y_n = y + begin;
     if (c_step & a_step & b_step) {
-      for (std::int64_t i = 0; i < n; ++i) y_n[i] = c[i] ? a_n[i] : b_n[i];
+      for (std::int64_t i = 0; i < n; ++i) y_n[i] = pick(c[i], a_n[i], b_n[i]);
+    } else if (c_step & a_step) {
+      for (std::int64_t i = 0; i < n; ++i) y_n[i] = pick(c[i], a_n[i], *b_n);
+    } else if (c_step & b_step) {
+      for (std::int64_t i = 0; i < n; ++i) y_n[i] = pick(c[i], *a_n, b_n[i]);
     } else {
       for (std::int64_t i = 0; i < n; ++i)
-        y_n[i] = c[i * c_step] ? a_n[i * a_step] : b_n[i * b_step];
+        y_n[i] = pick(c[i * c_step], a_n[i * a_step], b_n[i * b_step]);
     }
   });
 }
@@ -409,12 +420,13 @@ constexpr Elementwise<T> table() {
   if constexpr (kIsFloat<T>) t.sum_to = sum_to<T>;
   t.compare = list(kCompare<T>);
   t.run_compare = run_rows<T, bool>;
-  t.where = where<T>;
   return t;
 }
 
 template <class T>
 constexpr Elementwise<T> kTable = table<T>();
+template <class T>
+constexpr Select<T> kSelect = {where<T>};
 
 }  // namespace
 }  // namespace NARAE_ISA
@@ -442,6 +454,19 @@ const Elementwise<std::uint8_t>& implementation<Elementwise<std::uint8_t>, Isa::
 template <>
 const Elementwise<bool>& implementation<Elementwise<bool>, Isa::NARAE_ISA>() {
   return NARAE_ISA::kTable<bool>;
+}
+
+template <>
+const Select<std::uint8_t>& implementation<Select<std::uint8_t>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kSelect<std::uint8_t>;
+}
+template <>
+const Select<std::uint32_t>& implementation<Select<std::uint32_t>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kSelect<std::uint32_t>;
+}
+template <>
+const Select<std::uint64_t>& implementation<Select<std::uint64_t>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kSelect<std::uint64_t>;
 }
 
 }  // namespace narae

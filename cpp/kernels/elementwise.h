@@ -38,10 +38,15 @@ struct Elementwise {
   Functions<BinaryRow<T, bool>> compare;
   void (*run_binary)(BinaryRow<T, T> row, Broadcast<2> shape, const T* a, const T* b, T* y);
   void (*run_compare)(BinaryRow<T, bool> row, Broadcast<2> shape, const T* a, const T* b, bool* y);
-  void (*where)(Broadcast<3> shape, const bool* condition, const T* a, const T* b, T* y);
   // Partial sums over pieces of R go to workspace, then are added in order.
   std::int64_t (*sum_to_workspace)(std::int64_t O, std::int64_t R, std::int64_t I);
   void (*sum_to)(const T* x, T* y, std::int64_t O, std::int64_t R, std::int64_t I, T* workspace);
+};
+
+// Elements are moved as unsigned integers of their size.
+template <class T>
+struct Select {
+  void (*where)(Broadcast<3> shape, const bool* condition, const T* a, const T* b, T* y);
 };
 
 }  // namespace narae

@@ -10,7 +10,8 @@ namespace {
 constexpr std::int64_t kTile = 32;
 
 template <class T>
-void move_row(const T* from, std::int64_t from_step, T* to, std::int64_t to_step, std::int64_t n) {
+inline void move_row(const T* from, std::int64_t from_step, T* to, std::int64_t to_step,
+                     std::int64_t n) {
   if (to_step == 1 && from_step == 1) {
     std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(T));
   } else if (to_step == 1 && from_step == 0) {
@@ -42,16 +43,30 @@ void move_rows(const MoveShape& s, const T* from, T* to) {
   // A long row is cut in pieces, short rows go together.
   const std::int64_t piece = n < 2 * kElementGrain ? n : kElementGrain;
   const std::int64_t pieces = (n + piece - 1) / piece;
-  parallel_ranges(
-      rows * pieces, kElementGrain / piece + 1, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) {
-          const std::int64_t start = i % pieces * piece;
-          std::int64_t a, b;
-          locate(s, last, i / pieces, &a, &b);
-          move_row(from + a + start * s.from[last], s.from[last], to + b + start * s.to[last],
-                   s.to[last], piece < n - start ? piece : n - start);
-        }
-      });
+  if (pieces > 1) {
+    return parallel_for(rows * pieces, [&](std::int64_t i) {
+      const std::int64_t start = i % pieces * piece;
+      std::int64_t a, b;
+      locate(s, last, i / pieces, &a, &b);
+      move_row(from + a + start * s.from[last], s.from[last], to + b + start * s.to[last],
+               s.to[last], piece < n - start ? piece : n - start);
+    });
+  }
+  // The dimension before the last is walked in a loop, those before it are located.
+  const std::int64_t M = last ? s.size[last - 1] : 1;
+  parallel_ranges(rows, kElementGrain / piece + 1, [&](std::int64_t begin, std::int64_t end) {
+    while (begin < end) {
+      std::int64_t a, b;
+      locate(s, last, begin, &a, &b);
+      const std::int64_t left = M - begin % M, count = left < end - begin ? left : end - begin;
+      for (std::int64_t m = 0; m < count; ++m) {
+        const std::int64_t a_m = last ? a + m * s.from[last - 1] : a;
+        const std::int64_t b_m = last ? b + m * s.to[last - 1] : b;
+        move_row(from + a_m, s.from[last], to + b_m, s.to[last], n);
+      }
+      begin += count;
+    }
+  });
 }
 
 // The last dimension is contiguous in `to`, the one before it in `from`: tile by tile, so that a

@@ -34,14 +34,20 @@ def _kind(x) -> type | str:
     return bool if isinstance(x, bool) else int if isinstance(x, int) else float
 
 
-def operands(*xs, dtype: str | None = None) -> tuple[Tensor, ...]:
-    """Returns all as Tensors of their common dtype (or of the one given)."""
+def operands(*xs) -> tuple[Tensor, ...]:
+    """Returns all as Tensors of their common dtype."""
+    if len(xs) == 2 and isinstance(xs[0], Tensor):  # the usual pairs, without delay
+        kind = xs[0].array.dtype
+        if isinstance(xs[1], Tensor):
+            if kind is xs[1].array.dtype:
+                return xs
+        elif type(xs[1]) is float and kind.kind == "f":
+            return xs[0], Tensor(np.array(xs[1], kind))
     plain = [isinstance(x, (bool, int, float)) for x in xs]
     if all(plain):
         xs, plain = [convert_to_tensor(x) for x in xs], [False] * len(xs)
     xs = [x if weak else convert_to_tensor(x) for x, weak in zip(xs, plain)]
-    if dtype is None:
-        dtype = dtypes.result_type(*(_kind(x) if weak else x.dtype for x, weak in zip(xs, plain)))
+    dtype = dtypes.result_type(*(_kind(x) if weak else x.dtype for x, weak in zip(xs, plain)))
     return tuple(
         Tensor(np.asarray(x, dtype)) if weak else x if x.dtype == dtype else cast(x, dtype)
         for x, weak in zip(xs, plain)
