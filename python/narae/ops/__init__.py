@@ -8,6 +8,7 @@ from narae.engine.tape import custom_gradient  # noqa: F401
 from narae.engine.tensor import install_operators
 from narae.ops.activation import *  # noqa: F403
 from narae.ops.attention import *  # noqa: F403
+from narae.ops.composed import *  # noqa: F403
 from narae.ops.conv import *  # noqa: F403
 from narae.ops.elementwise import *  # noqa: F403
 from narae.ops.gemm import *  # noqa: F403
