@@ -71,8 +71,8 @@ def test_conv(isa, size, kernel, strides, dilation, padding, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("filters", [1, 15, 16, 17, 33])
 @pytest.mark.parametrize("channels", [1, 2, 17, 80])
+@pytest.mark.parametrize("filters", [1, 2, 3, 4, 15, 16, 17, 33])
 def test_conv_channels(isa, channels, filters, dtype):
     x, w = randn((3, 7, 6, channels)), randn((3, 3, channels, filters))
     check(run_conv, "conv", x, w, None, dtype=dtype, padding="same")
@@ -102,6 +102,7 @@ def test_conv_paddings(isa):
         ((1, 120000, 1), (3, 1, 3), 1, 50000),  # a reach wider than a patch may be
         ((1, 60, 60, 2), (40, 40, 2, 3), 9, 1),
         ((2, 40, 700), (3, 700, 9), 1, 1),  # many channels
+        ((1, 3000, 20), (1500, 20, 2), 2, 1),  # many taps, few filters
         ((40, 1, 1, 20), (3, 3, 20, 20), 1, 1),  # many images of one cell
         ((1, 300, 2, 3), (2, 2, 3, 4), 5, 1),
     ],

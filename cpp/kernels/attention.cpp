@@ -41,7 +41,7 @@ struct Block {
         t0(first),
         queries(smaller(kQueries, args.T_ - first)) {}
 
-  int64_t cols() const { return round_up(queries, kNR<T>); }
+  int64_t cols() const { return round_up(queries, kLanes<T>); }
   int64_t q_at(int64_t t) const { return ((b * p.T_ + t0 + t) * p.H + h) * p.D; }
   int64_t y_at(int64_t t) const { return ((b * p.T_ + t0 + t) * p.H + h) * p.E; }
   int64_t row(int64_t t) const { return (b * p.H + h) * p.T_ + t0 + t; }
@@ -80,8 +80,9 @@ void multiply(int64_t rows, int64_t cols, int64_t K, const T* a, int64_t a_row, 
               const T* b, int64_t b_row, int64_t strip, T* c, bool accumulate) {
   for (int64_t n = 0; n < cols; n += kNR<T>) {
     for (int64_t i = 0; i < rows; i += kMR) {
-      tile<T, false>(smaller(kMR, rows - i), kNR<T>, K, a + i * a_row, a_row, a_col,
-                     b + n / kNR<T> * strip, b_row, c + i * kQueries + n, kQueries, accumulate);
+      tile<T, false>(smaller(kMR, rows - i), smaller(kNR<T>, cols - n), K, a + i * a_row, a_row,
+                     a_col, b + n / kNR<T> * strip, b_row, c + i * kQueries + n, kQueries,
+                     accumulate);
     }
   }
 }

@@ -80,6 +80,84 @@ void multiply_strip(int64_t rows, int64_t cols, int64_t K, const T* patch, const
   }
 }
 
+// Few columns, many channels: vectors run over channels, which a patch then has in whole registers.
+template <class T>
+bool narrow(int64_t channels, int64_t columns) {
+  return columns <= kLanes<T> / 4 && channels >= kLanes<T>;
+}
+
+// The cut of a product of (taps, C channels) by columns. Padding a block of at least one register
+// makes it twice as large at most.
+template <class T>
+Cut cut_for(const Axis (&axis)[3], int64_t N, int64_t C, int64_t columns) {
+  return narrow<T>(C, columns) ? make_cut(axis, N, C, 2 * sizeof(T), kLanes<T>)
+                               : make_cut(axis, N, C, sizeof(T));
+}
+
+// y[place[i]] (+)= sum_t,c patch[position[i] + tap[t] + c] * w[t * w_tap + c]
+template <class T>
+void narrow_forward(int64_t positions, int64_t taps, int64_t channels, const T* patch,
+                    const int32_t* position, const int32_t* tap, const T* w, int64_t w_tap, T* y,
+                    const int64_t* place, bool accumulate) {
+  constexpr int kTile = 6;
+  for (int64_t i = 0; i < positions; i += kTile) {
+    const int64_t count = smaller(kTile, positions - i);
+    const T* x[kTile];
+    for (int j = 0; j < kTile; ++j) x[j] = patch + position[i + (j < count ? j : 0)];
+    Vec<T> acc[kTile] = {};
+    for (int64_t t = 0; t < taps; ++t) {
+      for (int64_t c = 0; c < channels; c += kLanes<T>) {
+        const Vec<T> w_c = load(w + t * w_tap + c);
+        NARAE_UNROLL
+        for (int j = 0; j < kTile; ++j) acc[j] += load(x[j] + tap[t] + c) * w_c;
+      }
+    }
+    for (int j = 0; j < count; ++j) {
+      T& to = y[place[i + j]];
+      to = accumulate ? to + sum<T>(acc[j]) : sum<T>(acc[j]);
+    }
+  }
+}
+
+// dw[place[t] + c * dw_row] (+)= sum_p patch[position[p] + tap[t] + c] * dy[p * dy_row]
+template <class T>
+void narrow_gradient(int64_t taps, int64_t channels, int64_t padded, int64_t positions,
+                     const T* patch, const int32_t* position, const int32_t* tap, const T* dy,
+                     int64_t dy_row, T* dw, const int64_t* place, int64_t dw_row, bool accumulate) {
+  constexpr int kTile = 6;
+  const int64_t vectors = padded / kLanes<T>, n = taps * vectors;
+  for (int64_t i = 0; i < n; i += kTile) {
+    const int64_t count = smaller(kTile, n - i);
+    const T* x[kTile];
+    for (int j = 0; j < kTile; ++j) {
+      const int64_t r = i + (j < count ? j : 0);
+      x[j] = patch + tap[r / vectors] + r % vectors * kLanes<T>;
+    }
+    Vec<T> acc[kTile] = {};
+    for (int64_t p = 0; p < positions; ++p) {
+      const T dy_p = dy[p * dy_row];
+      NARAE_UNROLL
+      for (int j = 0; j < kTile; ++j) acc[j] += dy_p * load(x[j] + position[p]);
+    }
+    for (int j = 0; j < count; ++j) {
+      const int64_t t = (i + j) / vectors, c = (i + j) % vectors * kLanes<T>;
+      T lanes[kLanes<T>];
+      store(lanes, acc[j]);
+      for (int64_t l = 0; l < smaller(kLanes<T>, channels - c); ++l) {
+        T& to = dw[place[t] + (c + l) * dw_row];
+        to = accumulate ? to + lanes[l] : lanes[l];
+      }
+    }
+  }
+}
+
+// A patch cell's channels, padded to whole registers with zeros.
+template <class T>
+void copy_padded(T* to, const T* from, int64_t channels, int64_t padded) {
+  copy(to, from, channels);
+  for (int64_t c = channels; c < padded; ++c) to[c] = T(0);
+}
+
 // Rows past the end repeat the last; what is computed for them is not stored.
 void pad_rows(int32_t* row, int64_t rows) {
   for (int64_t i = rows; i < round_up(rows, kMR); ++i) row[i] = row[rows - 1];
@@ -99,6 +177,10 @@ struct Gather {
   void (*activate)(const T*, T*, int64_t);
   T* packed;
 
+  bool is_narrow() const { return narrow<T>(cut.C, columns); }
+  int64_t padded(int64_t channels) const {
+    return is_narrow() ? round_up(channels, kLanes<T>) : channels;
+  }
   int64_t packed_sum() const { return cut.depth() * round_up(columns, kNR<T>); }
 
   // w in strips of kNR columns, for each group and part of the sum.
@@ -114,22 +196,36 @@ struct Gather {
         const int64_t channels = smaller(cut.channels, cut.C - c0);
         const Bench<T> bench;
         T* to = packed + (g * sums + sum) * packed_sum() + n0 * box.tap_count() * channels;
-        const StridedB<T> matrix{w + g * w_group, w_row, w_col};
-        tap_table(cut, box, Layout(cut, box, channels), channels, bench.tap,
-                  [&](int64_t tap, int64_t k) {
-                    StridedB<T>{matrix.data + tap * w_tap, w_row, w_col}.pack(
-                        c0, channels, n0, smaller(kNR<T>, columns - n0), to + k * kNR<T>);
-                  });
+        const auto pack_tap = [&](int64_t tap, int64_t k) {
+          const T* from = w + g * w_group + tap * w_tap;
+          if (is_narrow()) {
+            pack_columns(from + c0 * w_row, channels,
+                         to + k / channels * columns * padded(channels));
+          } else {
+            StridedB<T>{from, w_row, w_col}.pack(c0, channels, n0, smaller(kNR<T>, columns - n0),
+                                                 to + k * kNR<T>);
+          }
+        };
+        tap_table(cut, box, Layout(cut, box, channels), channels, bench.tap, pack_tap);
       }
     });
+  }
+
+  // Column by column, each padded to whole registers.
+  void pack_columns(const T* from, int64_t channels, T* to) const {
+    for (int64_t n = 0; n < columns; ++n, to += padded(channels)) {
+      for (int64_t c = 0; c < padded(channels); ++c) {
+        to[c] = c < channels ? from[c * w_row + n * w_col] : T(0);
+      }
+    }
   }
 
   void finish(const int64_t* place, int64_t positions, int64_t g, int64_t n0, int64_t cols) const {
     if (!bias && !activate) return;
     for (int64_t p = 0; p < positions; ++p) {
       T* y = target + place[p] + g * columns + n0;
-      const T* b = bias + g * columns + n0;
       if (bias) {
+        const T* b = bias + g * columns + n0;
         for_lanes<T>(cols, [&](int64_t j, int64_t lanes) {
           store_lanes<T>(y + j, load_lanes(y + j, lanes) + load_lanes(b + j, lanes), lanes);
         });
@@ -147,19 +243,25 @@ struct Gather {
     for (int64_t sum = 0; sum < cut.sums(); ++sum) {
       const int64_t c0 = set_taps(cut, sum, box);
       const int64_t channels = smaller(cut.channels, cut.C - c0), all = groups * cut.C;
-      const Layout layout(cut, box, channels);
-      const int64_t depth =
-          tap_table(cut, box, layout, channels, bench.tap, [](int64_t, int64_t) {});
+      const int64_t cell = padded(channels);
+      const Layout layout(cut, box, cell);
+      const int64_t depth = tap_table(cut, box, layout, is_narrow() ? 1 : channels, bench.tap,
+                                      [](int64_t, int64_t) {});
       positions = position_tables(cut, box, layout, groups * columns, bench.position, bench.place);
       pad_rows(bench.position, positions);
       if (depth > 0) {
-        copy_patch(cut, box, layout, source + g * cut.C + c0, all, channels == all, channels,
-                   bench.patch, [](T* to, const T* from, int64_t n) { copy(to, from, n); });
+        copy_patch(cut, box, layout, source + g * cut.C + c0, all, cell == all, cell, bench.patch,
+                   [&](T* to, const T* from, int64_t) { copy_padded(to, from, channels, cell); });
       }
       const T* b = packed + (g * cut.sums() + sum) * packed_sum();
-      for (int64_t n = n0; n < n0 + cols; n += kNR<T>) {
+      T* y = target + g * columns;
+      for (int64_t n = 0; n < columns && is_narrow(); ++n) {
+        narrow_forward(positions, depth, cell, bench.patch, bench.position, bench.tap, b + n * cell,
+                       columns * cell, y + n, bench.place, sum > 0);
+      }
+      for (int64_t n = n0; n < n0 + cols && !is_narrow(); n += kNR<T>) {
         multiply_strip(positions, smaller(kNR<T>, columns - n), depth, bench.patch, bench.position,
-                       bench.tap, b + n * depth, target + g * columns + n, bench.place, sum > 0);
+                       bench.tap, b + n * depth, y + n, bench.place, sum > 0);
       }
     }
     finish(bench.place, positions, g, n0, cols);
@@ -189,9 +291,9 @@ template <class T>
 Gather<T> gather_forward(const ConvShape& s) {
   const Axis axis[3] = {forward_axis(s, 0), forward_axis(s, 1), forward_axis(s, 2)};
   Gather<T> g{};
-  g.cut = make_cut(axis, s.N, s.C / s.groups, sizeof(T));
   g.groups = s.groups;
   g.columns = s.F / s.groups;
+  g.cut = cut_for<T>(axis, s.N, s.C / s.groups, g.columns);
   g.w_tap = s.C / s.groups * s.F, g.w_group = s.F / s.groups, g.w_row = s.F, g.w_col = 1;
   return g;
 }
@@ -217,9 +319,9 @@ void forward(const ConvArgs<T>& p) {
 template <class T>
 Gather<T> gather_gradient(const ConvShape& s, const Axis (&axis)[3]) {
   Gather<T> g{};
-  g.cut = make_cut(axis, s.N, s.F / s.groups, sizeof(T));
   g.groups = s.groups;
   g.columns = s.C / s.groups;
+  g.cut = cut_for<T>(axis, s.N, s.F / s.groups, g.columns);
   g.w_tap = s.C / s.groups * s.F, g.w_group = s.F / s.groups, g.w_row = 1, g.w_col = s.F;
   return g;
 }
@@ -255,7 +357,7 @@ struct FilterGradient {
 
   explicit FilterGradient(const ConvShape& shape) : s(shape) {
     const Axis axis[3] = {forward_axis(s, 0), forward_axis(s, 1), forward_axis(s, 2)};
-    cut = make_cut(axis, s.N, s.C / s.groups, sizeof(T));
+    cut = cut_for<T>(axis, s.N, s.C / s.groups, s.F / s.groups);
     width = round_up(even_part(s.F / s.groups < 1 ? 1 : s.F / s.groups, 256), kNR<T>);
     blocks = ceil_divide(s.F / s.groups, width);
     const int64_t tasks = s.groups * cut.sums() * blocks + 1;
@@ -270,29 +372,38 @@ struct FilterGradient {
             T* dw) const {
     const Bench<T> bench;
     const int64_t C = cut.C, F = s.F / s.groups, cols = smaller(width, F - n0);
-    const int64_t boxes = cut.position_boxes();
+    const int64_t boxes = cut.position_boxes(), first = boxes * split / splits;
+    const bool is_narrow = narrow<T>(C, F);
     int64_t dy_row[kPositions];
-    for (int64_t i = boxes * split / splits; i < boxes * (split + 1) / splits; ++i) {
+    for (int64_t i = first; i < boxes * (split + 1) / splits; ++i) {
       Box box;
       set_positions(cut, i, box);
       const int64_t c0 = set_taps(cut, sum, box), channels = smaller(cut.channels, C - c0);
-      const Layout layout(cut, box, channels);
-      const int64_t rows =
-          tap_table(cut, box, layout, channels, bench.tap, [&](int64_t tap, int64_t k) {
-            for (int64_t c = 0; c < channels; ++c) bench.place[k + c] = (tap * C + c0 + c) * s.F;
-          });
+      const int64_t cell = is_narrow ? round_up(channels, kLanes<T>) : channels;
+      const int64_t step = is_narrow ? 1 : channels;  // rows of the table for each tap
+      const Layout layout(cut, box, cell);
+      const auto place_tap = [&](int64_t tap, int64_t k) {
+        for (int64_t c = 0; c < step; ++c) bench.place[k + c] = (tap * C + c0 + c) * s.F;
+      };
+      const int64_t rows = tap_table(cut, box, layout, step, bench.tap, place_tap);
       pad_rows(bench.tap, rows);
       const int64_t positions = position_tables(cut, box, layout, s.F, bench.position, dy_row);
-      copy_patch(cut, box, layout, x + g * C + c0, s.C, channels == s.C, channels, bench.patch,
-                 [](T* to, const T* from, int64_t n) { copy(to, from, n); });
+      copy_patch(cut, box, layout, x + g * C + c0, s.C, cell == s.C, cell, bench.patch,
+                 [&](T* to, const T* from, int64_t) { copy_padded(to, from, channels, cell); });
       for (int64_t n = n0; n < n0 + cols; n += kNR<T>) {
         const int64_t strip = smaller(kNR<T>, F - n);
         for (int64_t p = 0; p < positions; ++p) {
           StridedB<T>{dy + dy_row[p] + g * F + n, 0, 1}.pack(0, 1, 0, strip,
                                                              bench.strip + p * kNR<T>);
         }
+        T* to = dw + g * F + n;
+        for (int64_t j = 0; j < strip && is_narrow; ++j) {
+          narrow_gradient(rows, channels, cell, positions, bench.patch, bench.position, bench.tap,
+                          bench.strip + j, kNR<T>, to + j, bench.place, s.F, i > first);
+        }
+        if (is_narrow) continue;
         multiply_strip(rows, strip, positions, bench.patch, bench.tap, bench.position, bench.strip,
-                       dw + g * F + n, bench.place, i > boxes * split / splits);
+                       to, bench.place, i > first);
       }
     }
   }

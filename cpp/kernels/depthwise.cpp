@@ -142,7 +142,7 @@ struct Gather {
       : forward(is_forward), M(p.shape.F / p.shape.C), args(&p) {
     columns = forward ? p.shape.F : p.shape.C;
     source_channels = forward ? p.shape.C : p.shape.F;
-    cut = make_cut(axis, p.shape.N, round_up(columns, kLanes<T>), sizeof(T), kColumns<T>);
+    cut = make_cut(axis, p.shape.N, round_up(columns, kLanes<T>), sizeof(T), 1, kColumns<T>);
   }
 
   void chunk(int64_t positions_index, int64_t block) const {
@@ -226,7 +226,7 @@ struct FilterGradient {
 
   explicit FilterGradient(const ConvShape& shape) : s(shape) {
     const Axis axis[3] = {forward_axis(s, 0), forward_axis(s, 1), forward_axis(s, 2)};
-    cut = make_cut(axis, s.N, round_up(s.F, kLanes<T>), sizeof(T), kColumns<T>);
+    cut = make_cut(axis, s.N, round_up(s.F, kLanes<T>), sizeof(T), 1, kColumns<T>);
     splits = smaller(ceil_divide(64, cut.sums()), smaller(cut.position_boxes(), 32));
     if (splits < 1) splits = 1;
   }

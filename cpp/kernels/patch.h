@@ -119,8 +119,9 @@ inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // Splits n in equal parts of at most `most`.
 inline int64_t even_part(int64_t n, int64_t most) { return ceil_divide(n, ceil_divide(n, most)); }
 
-// element: bytes of one. most: channels of a block; 0: what makes a good depth of the sum.
-inline Cut make_cut(const Axis (&axis)[3], int64_t N, int64_t C, int64_t element,
+// element: bytes of one. least, most: channels of a block; most 0: what makes a good depth of the
+// sum.
+inline Cut make_cut(const Axis (&axis)[3], int64_t N, int64_t C, int64_t element, int64_t least = 1,
                     int64_t most = 0) {
   const int64_t limit = kPatchBytes / element;
   Cut c{};
@@ -133,7 +134,7 @@ inline Cut make_cut(const Axis (&axis)[3], int64_t N, int64_t C, int64_t element
     taps *= c.taps[a];
   }
   if (most == 0) most = kDepth / (taps ? taps : 1);
-  c.channels = C == 0 ? 1 : even_part(C, most < 1 ? 1 : most);
+  c.channels = C == 0 ? 1 : even_part(C, most < least ? least : most);
   if (c.channels > 8 && c.channels < C) c.channels = smaller(C, round_up(c.channels, 16));
   while (!patch_fits(c, limit)) {  // one position: a far reach; ends with single taps
     int widest = 0;
