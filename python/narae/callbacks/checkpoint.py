@@ -44,7 +44,10 @@ class ModelCheckpoint(MonitorCallback):
     Example:
 
     >>> best = narae.callbacks.ModelCheckpoint("best.keras", save_best_only=True)
-    >>> model.fit(x, y, validation_split=0.2, epochs=10, callbacks=[best])
+    >>> history = model.fit(
+    ...     x, y, validation_split=0.25, epochs=10, verbose=0, callbacks=[best]
+    ... )
+    >>> model = narae.models.load_model("best.keras")
     """
 
     def __init__(
@@ -156,7 +159,7 @@ class BackupAndRestore(Callback):
     Example:
 
     >>> backup = narae.callbacks.BackupAndRestore("backup")
-    >>> model.fit(x, y, epochs=100, callbacks=[backup])
+    >>> history = model.fit(x, y, epochs=10, verbose=0, callbacks=[backup])
     """
 
     def __init__(

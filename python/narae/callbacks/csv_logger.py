@@ -23,7 +23,10 @@ class CSVLogger(Callback):
 
     Example:
 
-    >>> model.fit(x, y, epochs=3, callbacks=[narae.callbacks.CSVLogger("log.csv")])
+    >>> logger = narae.callbacks.CSVLogger("log.csv")
+    >>> history = model.fit(x, y, epochs=3, verbose=0, callbacks=[logger])
+    >>> open("log.csv").read().split()[0]
+    'epoch,loss'
     """
 
     def __init__(self, filename: str | os.PathLike, separator: str = ",", append: bool = False):

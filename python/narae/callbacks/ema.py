@@ -19,7 +19,9 @@ class SwapEMAWeights(Callback):
     Example:
 
     >>> model.compile(narae.optimizers.Adam(use_ema=True), loss="mse")
-    >>> model.fit(x, y, epochs=5, callbacks=[narae.callbacks.SwapEMAWeights()])
+    >>> swap = narae.callbacks.SwapEMAWeights()
+    >>> history = model.fit(x, y, epochs=5, verbose=0, callbacks=[swap])
+    >>> loss_of_the_averages = model.evaluate(x, y, verbose=0, callbacks=[swap])
     """
 
     def __init__(self, swap_on_epoch: bool = False):

@@ -19,7 +19,12 @@ class LambdaCallback(Callback):
 
     Example:
 
-    >>> narae.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs))
+    >>> show = narae.callbacks.LambdaCallback(
+    ...     on_epoch_end=lambda epoch, logs: print(epoch, list(logs))
+    ... )
+    >>> history = model.fit(x, y, epochs=2, verbose=0, callbacks=[show])
+    0 ['loss']
+    1 ['loss']
     """
 
     def __init__(

@@ -20,7 +20,10 @@ class LearningRateScheduler(Callback):
 
     Example:
 
-    >>> narae.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.9)
+    >>> halve = narae.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+    >>> history = model.fit(x, y, epochs=2, verbose=0, callbacks=[halve])
+    >>> [round(rate, 4) for rate in history.history["learning_rate"]]
+    [0.005, 0.0025]
     """
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0):
@@ -76,6 +79,13 @@ class ReduceLROnPlateau(MonitorCallback):
 
     Raises:
         ValueError: a factor of 1 or more.
+
+    Example:
+
+    >>> plateau = narae.callbacks.ReduceLROnPlateau("loss", patience=2, min_delta=10)
+    >>> history = model.fit(x, y, epochs=4, verbose=0, callbacks=[plateau])
+    >>> [round(rate, 4) for rate in history.history["learning_rate"]]
+    [0.01, 0.01, 0.01, 0.001]
     """
 
     def __init__(

@@ -24,8 +24,12 @@ class EarlyStopping(MonitorCallback):
 
     Example:
 
-    >>> stop = narae.callbacks.EarlyStopping(patience=3, restore_best_weights=True)
-    >>> model.fit(x, y, validation_split=0.2, epochs=100, callbacks=[stop])
+    >>> stop = narae.callbacks.EarlyStopping(min_delta=0.1, restore_best_weights=True)
+    >>> history = model.fit(
+    ...     x, y, validation_split=0.25, epochs=100, verbose=0, callbacks=[stop]
+    ... )
+    >>> len(history.epoch) < 100
+    True
     """
 
     def __init__(

@@ -29,8 +29,8 @@ def load_data(path: str = "mnist.npz") -> tuple[Split, Split]:
 
     Example:
 
-    >>> (x_train, y_train), (x_test, y_test) = narae.datasets.mnist.load_data()
-    >>> x_train.shape
+    >>> (x_train, y_train), (x_test, y_test) = narae.datasets.mnist.load_data()  # doctest: +SKIP
+    >>> x_train.shape  # doctest: +SKIP
     (60000, 28, 28)
     """
     first = os.path.join("mnist", files.IDX_NAMES[0])

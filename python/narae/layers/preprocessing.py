@@ -171,7 +171,7 @@ class Rescaling(Layer):
         scale: number, or numbers for the channels.
         offset: number, or numbers for the channels.
 
-    >>> narae.layers.Rescaling(1 / 255)(np.array([[0, 51, 255]])).numpy()
+    >>> narae.layers.Rescaling(1 / 255)(np.array([[0, 51, 255]])).numpy().round(3)
     array([[0. , 0.2, 1. ]], dtype=float32)
     """
 

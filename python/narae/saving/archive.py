@@ -96,7 +96,10 @@ def load_model(filepath, custom_objects: dict | None = None, compile: bool = Tru
         FileNotFoundError: there is no such file.
         ValueError: not a `.keras` file, a damaged one, or one with unknown classes.
 
-    >>> model = narae.models.load_model("model.keras")
+    >>> model.save("model.keras")
+    >>> same = narae.models.load_model("model.keras")
+    >>> bool((same.predict(x, verbose=0) == model.predict(x, verbose=0)).all())
+    True
     """
     filepath = os.fspath(filepath)
     if not os.path.exists(filepath):

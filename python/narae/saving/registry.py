@@ -104,8 +104,13 @@ class CustomObjectScope:
     Args:
         custom_objects: from name to class or function.
 
-    >>> with custom_object_scope({"Scale": Scale}):
-    ...     model = narae.models.load_model("model.keras")
+    >>> class Scale(layers.Layer):
+    ...     def call(self, x):
+    ...         return 2 * x
+    >>> config = layers.serialize(Scale())
+    >>> with narae.saving.custom_object_scope({"Scale": Scale}):
+    ...     type(layers.deserialize(config)).__name__
+    'Scale'
     """
 
     def __init__(self, custom_objects: dict | None = None):

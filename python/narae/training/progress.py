@@ -61,9 +61,10 @@ class Progbar:
 
     Example:
 
-    >>> bar = narae.utils.Progbar(3)
+    >>> bar = narae.utils.Progbar(3, verbose=2)
     >>> for step in range(3):
-    ...     bar.add(1, [("loss", 0.5 / (step + 1))])
+    ...     bar.add(1, [("loss", step)])
+    3/3 - 0s - ...s/step - loss: 1.0000
     """
 
     def __init__(

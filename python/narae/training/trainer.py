@@ -61,7 +61,7 @@ class Trainer:
         jit_compile: bool | str = "auto",
         auto_scale_loss: bool = True,
     ) -> None:
-        """Says how the model is trained.
+        """Says how the model is trained; must come before `fit` and `evaluate`.
 
         Args:
             optimizer: an optimizer or its name.
@@ -76,7 +76,13 @@ class Trainer:
             jit_compile: "auto" records models made of narae's own layers, True any model.
             auto_scale_loss: accepted; there is no float16 training.
 
+        Raises:
+            ValueError: an unknown name, or another `jit_compile`.
+
+        >>> model = narae.Sequential([Input((4,)), layers.Dense(3, activation="softmax")])
         >>> model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        >>> model.optimizer.name, model.loss
+        ('adam', 'sparse_categorical_crossentropy')
         """
         from narae import metrics as metrics_module
         from narae import optimizers
@@ -193,6 +199,7 @@ class Trainer:
 
     @property
     def metrics_names(self) -> list:
+        """The names of `metrics`."""
         return [metric.name for metric in self.metrics]
 
     def reset_metrics(self) -> None:
@@ -232,7 +239,15 @@ class Trainer:
     # One step; these may be overridden
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Returns the scalar that training minimizes: the compiled losses and the added ones."""
+        """Returns the scalar that training minimizes: the compiled losses and the added ones.
+
+        May be overridden.
+
+        Args:
+            x, y, sample_weight: the batch.
+            y_pred: the model's outputs for it.
+            training: whether a step of training asks.
+        """
         losses = []
         if self._compiled_loss is not None:
             value = self._compiled_loss(y, y_pred, sample_weight)
@@ -252,7 +267,10 @@ class Trainer:
         return self.get_metrics_result()
 
     def train_step(self, data) -> dict:
-        """Trains on one batch, `x`, `(x, y)` or `(x, y, sample_weight)`, and returns the logs."""
+        """Trains on one batch, `x`, `(x, y)` or `(x, y, sample_weight)`, and returns the logs.
+
+        May be overridden, with a `GradientTape` and `self.optimizer.apply(gradients, variables)`.
+        """
         result = self._train_core(*unpack_x_y_sample_weight(data))
         return self.get_metrics_result() if result is None else result
 
@@ -348,8 +366,9 @@ class Trainer:
     def recording_status(self) -> str:
         """Whether steps are recorded and replayed, and if not, why.
 
+        >>> history = model.fit(x, y, verbose=0)
         >>> model.recording_status
-        'replayed: train, predict'
+        'replayed: train'
         """
         reason = self._eager_reason if self._eager_reason is not None else _why_eager(self)
         if reason:
@@ -508,11 +527,11 @@ class Trainer:
         validation_batch_size: int | None = None,
         validation_freq=1,
     ):
-        """Trains the model.
+        """Trains the model: `epochs` passes over the data, one step of the optimizer per batch.
 
         Args:
             x: arrays (samples, ...), a list or dict of them, a `PyDataset`, a generator or any
-                iterable of batches.
+                iterable of batches `x`, `(x, y)` or `(x, y, sample_weight)`.
             y: targets, in the structure of the outputs; None when `x` brings them.
             batch_size: samples per step; 32 by default.
             epochs: the epoch to stop after.
@@ -533,6 +552,10 @@ class Trainer:
 
         Raises:
             ValueError: the model is not compiled, or the data do not fit it.
+
+        >>> history = model.fit(x, y, batch_size=2, epochs=3, verbose=0)
+        >>> history.epoch, list(history.history)
+        ([0, 1, 2], ['loss'])
         """
         self._require_compiled("fit")
         self.stop_training = False
@@ -600,7 +623,14 @@ class Trainer:
             return_dict: return a dict by name instead of a list.
 
         Returns:
-            The loss if there are no metrics, else a list of the loss and the metrics.
+            The loss if there are no metrics, else a list of the loss and the metrics; or a dict.
+
+        Raises:
+            ValueError: the model is not compiled, or the data do not fit it.
+
+        >>> model.compile("sgd", "mse", metrics=["mae"])
+        >>> list(model.evaluate(x, y, verbose=0, return_dict=True))
+        ['loss', 'mae']
         """
         if kwargs:
             raise ValueError(f"narae.Model.evaluate: unexpected arguments {sorted(kwargs)}.")
@@ -634,6 +664,9 @@ class Trainer:
 
         Returns:
             An array (samples, ...), or a structure of them.
+
+        >>> model.predict(x, verbose=0).shape
+        (4, 1)
         """
         dataset = make_dataset(x, None, None, batch_size, steps=steps)
         if isinstance(dataset, ArrayDataset) and not self.built:
@@ -685,6 +718,10 @@ class Trainer:
         Args:
             x, y, sample_weight, class_weight: as for `fit`.
             return_dict: return a dict by name instead of a list.
+
+        >>> first = model.train_on_batch(x, y)
+        >>> model.train_on_batch(x, y) < first
+        True
         """
         self._require_compiled("train_on_batch")
         batch = prepare_batch(x, y, sample_weight, class_weight)

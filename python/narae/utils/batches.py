@@ -81,8 +81,8 @@ def timeseries_dataset_from_array(
 
     >>> dataset = narae.utils.timeseries_dataset_from_array(np.arange(6), np.arange(6) + 3, 3)
     >>> x, y = dataset[0]
-    >>> x[0], y[0]
-    (array([0, 1, 2]), 3)
+    >>> x[1], int(y[1])
+    (array([1, 2, 3]), 4)
     """
     data = np.asarray(data)
     _check_count("sequence_length", sequence_length)

@@ -19,7 +19,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
     Example:
 
     >>> with atomic_path("log.json") as temporary, open(temporary, "w") as file:
-    ...     file.write("{}")
+    ...     print("{}", file=file)
     """
     import tempfile
 
