@@ -88,12 +88,31 @@ class _HeadAttention(Layer):
             merged = mask if merged is None else ops.logical_and(merged, mask)
         return merged
 
+    def _fused(self, query, key, value, mask, causal, training):
+        """Attention in one kernel; None where only weights that are stored will do.
+
+        With dropout and a mask, rows that see nothing must give zeros, which the kernel's do not.
+        """
+        dropout = self.dropout if training else 0.0
+        if len(query.shape) != 4 or dropout == 1 or (self.dropout and mask is not None):
+            return None
+        return ops.dot_product_attention(
+            query,
+            key,
+            value,
+            mask=mask,
+            scale=1.0 / math.sqrt(query.shape[-1]),
+            is_causal=causal,
+            dropout=dropout,
+            seed=self._dropout_layer.seed_generator if dropout else None,
+        )
+
     def _call(self, query, value, key, masks, attention_mask, scores, training, causal):
         key = value if key is None else key
         unmasked = attention_mask is None and all(mask is None for mask in masks)
         only_causal = causal and unmasked and self.sliding_window is None
         mask = None
-        if not only_causal or scores or self.dropout > 0 or len(query.shape) != 3:
+        if not only_causal or scores or len(query.shape) != 3:
             mask = self._merged_mask(query, value, masks, attention_mask, causal)
         gate = self._gate_dense(query) if self.use_gate else None
         output, weights = self._attend(
@@ -291,17 +310,15 @@ class MultiHeadAttention(_HeadAttention):
         )
 
     def _attend(self, query, key, value, mask, causal, return_scores, training):
-        scale = 1.0 / math.sqrt(self.key_dim)
         if mask is not None:
             # The heads' axis stands before the attended ones.
             while len(mask.shape) < len(query.shape) - 1 + self._attended:
                 mask = ops.expand_dims(mask, -1 - 2 * self._attended)
-        if self.dropout == 0 and not return_scores and len(query.shape) == 4:
-            output = ops.dot_product_attention(
-                query, key, value, mask=mask, scale=scale, is_causal=causal
-            )
-            return output, None
-        scores = ops.einsum(self._score_equation, query * scale, key)
+        if not return_scores:
+            output = self._fused(query, key, value, mask, causal, training)
+            if output is not None:
+                return output, None
+        scores = ops.einsum(self._score_equation, query / math.sqrt(self.key_dim), key)
         weights = self._softmax(scores, mask=mask)
         dropped = self._dropout_layer(weights, training=training)
         return ops.einsum(self._combine_equation, dropped, value), weights
@@ -454,19 +471,15 @@ class GroupedQueryAttention(_HeadAttention):
         )
 
     def _attend(self, query, key, value, mask, causal, return_scores, training):
-        repeats = self.num_query_heads // self.num_key_value_heads
-        if repeats > 1:
-            key = ops.repeat(key, repeats, axis=2)
-            value = ops.repeat(value, repeats, axis=2)
-        scale = 1.0 / math.sqrt(self.head_dim)
         if mask is not None and len(mask.shape) == 3:
             mask = ops.expand_dims(mask, 1)
-        if self.dropout == 0 and not return_scores:
-            output = ops.dot_product_attention(
-                query, key, value, mask=mask, scale=scale, is_causal=causal
-            )
-            return output, None
-        scores = ops.einsum("atnh,asnh->ants", query * scale, key)
+        if not return_scores:
+            output = self._fused(query, key, value, mask, causal, training)
+            if output is not None:
+                return output, None
+        repeats = self.num_query_heads // self.num_key_value_heads
+        key, value = ops.repeat(key, repeats, axis=2), ops.repeat(value, repeats, axis=2)
+        scores = ops.einsum("atnh,asnh->ants", query / math.sqrt(self.head_dim), key)
         weights = self._softmax(scores, mask=mask)
         dropped = self._dropout_layer(weights, training=training)
         return ops.einsum("ants,asnh->atnh", dropped, value), weights
