@@ -376,6 +376,11 @@ def bad(message, make, error=ValueError):
         ),
         bad("", lambda: losses.sparse_categorical_crossentropy([5] * N, PROBABILITIES)),
         bad("", lambda: losses.SparseCategoricalCrossentropy()([-1] * N, PROBABILITIES)),
+        bad(
+            "",
+            lambda: losses.CategoricalGeneralizedCrossEntropy()([5] * N, PROBABILITIES),
+            IndexError,
+        ),
         bad("", lambda: losses.sparse_categorical_crossentropy([[1, 2]] * N, PROBABILITIES)),
         bad("", lambda: losses.MeanSquaredError()(np.zeros((3, 4)), np.zeros((3, 5)))),
     ],

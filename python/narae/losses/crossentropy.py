@@ -194,10 +194,13 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float = 0
 
     Returns:
         One value per sample, `(batch, ...)`.
+
+    Raises:
+        IndexError: if there is no class of that number; -1 is the last class.
     """
-    y_pred = ops.convert_to_tensor(y_pred)
-    target = ops.one_hot(ops.cast(y_true, "int32"), y_pred.shape[-1], dtype=y_pred.dtype)
-    return (1.0 - ops.power(ops.sum(y_pred * target, axis=-1), q)) / q
+    y_true = ops.expand_dims(ops.cast(y_true, "int32"), -1)
+    p = ops.squeeze(ops.take_along_axis(ops.convert_to_tensor(y_pred), y_true, axis=-1), -1)
+    return (1.0 - ops.power(p, q)) / q
 
 
 sparse_categorical_crossentropy.takes_classes = True
