@@ -10,6 +10,7 @@ from narae.ops.activation import *  # noqa: F403
 from narae.ops.attention import *  # noqa: F403
 from narae.ops.composed import *  # noqa: F403
 from narae.ops.conv import *  # noqa: F403
+from narae.ops.creation import *  # noqa: F403
 from narae.ops.elementwise import *  # noqa: F403
 from narae.ops.gemm import *  # noqa: F403
 from narae.ops.index import *  # noqa: F403

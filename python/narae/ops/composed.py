@@ -8,6 +8,7 @@ import numpy as np
 
 from narae.engine import Tensor, config, convert_to_tensor, op
 from narae.engine import tree as _tree
+from narae.ops.creation import arange, ones_like, zeros_like
 from narae.ops.elementwise import (
     add,
     cast,
@@ -29,17 +30,14 @@ from narae.ops.reduce import max as _max
 from narae.ops.reduce import min as _min
 from narae.ops.reduce import sum as _sum
 from narae.ops.shape import (
-    arange,
     diagonal,
     expand_dims,
     flip,
     get_item,
     moveaxis,
-    ones_like,
     reshape,
     stack,
     unstack,
-    zeros_like,
 )  # fmt: skip
 
 __all__ = [

@@ -12,17 +12,16 @@ import numpy as np
 from narae import _core
 from narae.engine import Tensor, config, convert_to_tensor, op, record
 from narae.engine.dtypes import result_type, standardize_dtype
+from narae.ops.creation import ones_like, zeros_like
 from narae.ops.elementwise import broadcast_to, cast, divide_no_nan, equal, multiply
 from narae.ops.reduce import max as reduce_max
 from narae.ops.shape import (
     expand_dims,
     get_item,
     moveaxis,
-    ones_like,
     reshape,
     stack,
     transpose,
-    zeros_like,
 )
 
 __all__ = [
