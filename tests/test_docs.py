@@ -54,6 +54,54 @@ def test_examples_of_docstrings(name, tmp_path, monkeypatch):
     assert runner.failures == 0
 
 
+NAMESPACES = [
+    "activations",
+    "callbacks",
+    "config",
+    "constraints",
+    "datasets",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "ops",
+    "optimizers",
+    "optimizers.schedules",
+    "random",
+    "regularizers",
+    "saving",
+    "utils",
+]
+
+
+def undocumented(path, thing):
+    """The names at and below a public thing that have no docstring, neither own nor inherited."""
+    if inspect.getdoc(thing) is None:
+        yield path
+    if inspect.isclass(thing):
+        for name in vars(thing):
+            member = getattr(thing, name)
+            is_public = not name.startswith("_")
+            if is_public and (inspect.isroutine(member) or isinstance(member, property)):
+                yield from undocumented(f"{path}.{name}", member)
+
+
+@pytest.mark.parametrize("namespace", ["", *NAMESPACES])
+def test_everything_public_has_a_docstring(namespace):
+    module = importlib.import_module(f"narae.{namespace}".rstrip("."))
+    public = getattr(module, "__all__", None) or [n for n in dir(module) if n[0] != "_"]
+    found = {name: getattr(module, name) for name in public}
+    own = {
+        name: thing
+        for name, thing in found.items()
+        if getattr(thing, "__module__", "").startswith("narae")
+        and (inspect.isclass(thing) or inspect.isroutine(thing))
+    }
+    missing = [p for name, thing in own.items() for p in undocumented(name, thing)]
+    assert module.__doc__ and not missing
+
+
 @pytest.mark.parametrize("file", ["README.md"])
 def test_python_blocks(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

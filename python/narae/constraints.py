@@ -26,10 +26,12 @@ class Constraint:
         return w
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, as plain values."""
         return {}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Constraint":
+        """Makes the object that `get_config` described."""
         return cls(**config)
 
 

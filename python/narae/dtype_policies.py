@@ -43,10 +43,12 @@ class DTypePolicy:
     quantization_mode = property(lambda self: None)
 
     def get_config(self) -> dict:
+        """Returns the constructor's arguments, as plain values."""
         return {"name": self._name}
 
     @classmethod
     def from_config(cls, config: dict) -> "DTypePolicy":
+        """Makes the object that `get_config` described."""
         return cls(config["name"])
 
     def __eq__(self, other):

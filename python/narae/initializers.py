@@ -27,10 +27,12 @@ class Initializer:
         raise NotImplementedError(f"{type(self).__name__} must implement __call__(shape, dtype).")
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, as plain values."""
         return {}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Initializer":
+        """Makes the object that `get_config` described."""
         return cls(**config)
 
     def clone(self) -> "Initializer":
@@ -271,6 +273,8 @@ class _Named(VarianceScaling):
 class GlorotUniform(_Named):
     """Uniform values in `+-sqrt(6 / (fan_in + fan_out))`, also called Xavier; Keras's default.
 
+    Source: Glorot and Bengio, 2010.
+
     Args:
         seed: an integer or `SeedGenerator`.
         input_axes: the axes of fan_in, see `VarianceScaling`.
@@ -282,6 +286,8 @@ class GlorotUniform(_Named):
 
 class GlorotNormal(_Named):
     """Truncated normal values of variance `2 / (fan_in + fan_out)`.
+
+    Source: Glorot and Bengio, 2010.
 
     Args:
         seed: an integer or `SeedGenerator`.
@@ -295,6 +301,8 @@ class GlorotNormal(_Named):
 class LecunUniform(_Named):
     """Uniform values in `+-sqrt(3 / fan_in)`.
 
+    Source: LeCun et al., 1998, "Efficient backprop".
+
     Args:
         seed: an integer or `SeedGenerator`.
         input_axes: the axes of fan_in, see `VarianceScaling`.
@@ -306,6 +314,8 @@ class LecunUniform(_Named):
 
 class LecunNormal(_Named):
     """Truncated normal values of variance `1 / fan_in`; goes with selu.
+
+    Source: LeCun et al., 1998, "Efficient backprop".
 
     Args:
         seed: an integer or `SeedGenerator`.
@@ -319,6 +329,8 @@ class LecunNormal(_Named):
 class HeUniform(_Named):
     """Uniform values in `+-sqrt(6 / fan_in)`; goes with relu.
 
+    Source: He et al., 2015, arXiv:1502.01852.
+
     Args:
         seed: an integer or `SeedGenerator`.
         input_axes: the axes of fan_in, see `VarianceScaling`.
@@ -331,6 +343,8 @@ class HeUniform(_Named):
 class HeNormal(_Named):
     """Truncated normal values of variance `2 / fan_in`; goes with relu.
 
+    Source: He et al., 2015, arXiv:1502.01852.
+
     Args:
         seed: an integer or `SeedGenerator`.
         input_axes: the axes of fan_in, see `VarianceScaling`.
@@ -342,6 +356,8 @@ class HeNormal(_Named):
 
 class Orthogonal(RandomInitializer):
     """A matrix with orthonormal rows or columns, by QR of normal values; leading axes are merged.
+
+    Source: Saxe et al., 2013, arXiv:1312.6120.
 
     Args:
         gain: a factor.

@@ -30,10 +30,12 @@ class Regularizer:
         return 0.0
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, as plain values."""
         raise NotImplementedError(f"{type(self).__name__} must implement get_config().")
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Regularizer":
+        """Makes the object that `get_config` described."""
         return cls(**config)
 
 

@@ -56,6 +56,7 @@ def storage_dtype(dtype: np.dtype) -> str | None:
 
 
 def is_float(dtype: str) -> bool:
+    """Returns whether a dtype is of floating-point numbers."""
     return dtype in FLOATS
 
 

@@ -112,6 +112,7 @@ class Operation:
         return self.call(*args, **kwargs)
 
     def call(self, *args, **kwargs):
+        """Computes the outputs; to be implemented by the class."""
         raise NotImplementedError(f"{type(self).__name__} does not implement call().")
 
     def symbolic_call(self, *args, **kwargs):

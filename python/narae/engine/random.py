@@ -88,6 +88,7 @@ class SeedGenerator:
 
     @property
     def seed(self) -> int:
+        """The seed that the stream began with."""
         return self._seed
 
     def next(self) -> Tensor:
@@ -95,10 +96,12 @@ class SeedGenerator:
         return Tensor(_core.random_next(self.state.array))
 
     def get_config(self) -> dict:
+        """Returns the constructor's arguments, as plain values."""
         return {"seed": self._seed}
 
     @classmethod
     def from_config(cls, config: dict) -> "SeedGenerator":
+        """Makes the object that `get_config` described."""
         return cls(**config)
 
 

@@ -97,22 +97,27 @@ class Tensor(_Operators):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
         return self.array.shape
 
     @property
     def dtype(self) -> str:
+        """Name of the dtype, such as "float32"."""
         return dtypes.name_of(self.array.dtype)
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return self.array.ndim
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         return self.array.size
 
     @property
     def T(self):
+        """The tensor with its axes in reverse order."""
         return _functions["transpose"](self)
 
     def read(self, how: str) -> np.ndarray:
@@ -162,9 +167,11 @@ class Tensor(_Operators):
         return self.read("tolist()").tolist()
 
     def astype(self, dtype):
+        """Returns the tensor in another dtype, as `ops.cast`."""
         return _functions["cast"](self, dtype)
 
     def reshape(self, *shape):
+        """Returns the tensor in another shape, as `ops.reshape`."""
         shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
         return _functions["reshape"](self, shape)
 
@@ -211,20 +218,25 @@ class KerasTensor(_Operators):
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     @property
     def T(self):
+        """The tensor with its axes in reverse order."""
         return _functions["transpose"](self)
 
     def reshape(self, *shape):
+        """Returns the tensor in another shape, as `ops.reshape`."""
         shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
         return _functions["reshape"](self, shape)
 
     def astype(self, dtype):
+        """Returns the tensor in another dtype, as `ops.cast`."""
         return _functions["cast"](self, dtype)
 
     def _no_value(self, *_, **__):
+        """Raises: a symbolic tensor has no value."""
         raise TypeError(
             "narae.KerasTensor: expected a tensor with values. Received: a symbolic tensor, which "
             "stands for the input or output of a layer in a functional model and has none; "

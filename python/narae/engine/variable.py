@@ -61,6 +61,7 @@ class Variable(Tensor):
 
     @property
     def trainable(self) -> bool:
+        """Whether optimizers change the variable and tapes watch it."""
         return self._trainable
 
     @trainable.setter

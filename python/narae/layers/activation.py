@@ -114,6 +114,8 @@ class LeakyReLU(_Elementwise):
 class PReLU(_Elementwise):
     """Leaky ReLU with a learned slope per feature: `x` for x >= 0, `alpha * x` otherwise.
 
+    Source: He et al., 2015, arXiv:1502.01852.
+
     Args:
         alpha_initializer, alpha_regularizer, alpha_constraint: of the slopes.
         shared_axes: axes along which one slope is shared, e.g. `[1, 2]` after a Conv2D.
@@ -166,6 +168,8 @@ class PReLU(_Elementwise):
 
 class ELU(_Elementwise):
     """Exponential linear unit: `x` for x > 0, `alpha * (exp(x) - 1)` otherwise.
+
+    Source: Clevert et al., 2015, arXiv:1511.07289.
 
     Args:
         alpha: limit below zero, negated.

@@ -512,6 +512,8 @@ class GroupedQueryAttention(_HeadAttention):
 class Attention(Layer):
     """Dot-product (Luong) attention: `softmax(query @ key^T) @ value`.
 
+    Source: Luong et al., 2015, arXiv:1508.04025.
+
     Args:
         use_scale: whether the scores are multiplied by a learned scalar.
         score_mode: "dot", or "concat" for `sum(tanh(query + key))` times a learned scalar.
@@ -623,6 +625,8 @@ class Attention(Layer):
 
 class AdditiveAttention(Attention):
     """Additive (Bahdanau) attention: scores are `sum(scale * tanh(query + key))`.
+
+    Source: Bahdanau et al., 2014, arXiv:1409.0473.
 
     Args:
         use_scale: whether there is a learned scale (features,).

@@ -637,6 +637,8 @@ class SeparableConv1D(_SeparableConv):
 class SeparableConv2D(_SeparableConv):
     """Depthwise, then pointwise convolution of an image: far fewer weights than `Conv2D`.
 
+    Source: Chollet, 2016, arXiv:1610.02357.
+
     Args:
         filters: number of output channels.
         kernel_size: height and width of the window, or one integer for both.

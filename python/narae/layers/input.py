@@ -68,6 +68,7 @@ class InputLayer(Layer):
 
     @property
     def dtype(self) -> str:
+        """The dtype of the input."""
         return self._input_dtype
 
     def get_config(self) -> dict:

@@ -133,11 +133,13 @@ class InputSpec:
         return None
 
     def get_config(self) -> dict:
+        """Returns the constructor's arguments, as plain values."""
         names = ("dtype", "shape", "ndim", "max_ndim", "min_ndim", "axes", "optional")
         return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_config(cls, config: dict) -> "InputSpec":
+        """Makes the object that `get_config` described."""
         return cls(**config)
 
     def __repr__(self):
@@ -584,18 +586,22 @@ class Layer(Operation):
 
     @property
     def trainable_weights(self) -> list:
+        """The weights that training changes; none when `trainable` is False."""
         return [v for v in self.weights if v.trainable] if self.trainable else []
 
     @property
     def non_trainable_weights(self) -> list:
+        """The weights that training leaves alone; all when `trainable` is False."""
         return [v for v in self.weights if not v.trainable] if self.trainable else self.weights
 
     @property
     def trainable_variables(self) -> list:
+        """As `trainable_weights`."""
         return [v for v in self.variables if v.trainable] if self.trainable else []
 
     @property
     def non_trainable_variables(self) -> list:
+        """`non_trainable_weights` and the states of the random generators."""
         return [v for v in self.variables if not v.trainable] if self.trainable else self.variables
 
     @property
@@ -608,6 +614,7 @@ class Layer(Operation):
 
     @property
     def metrics_variables(self) -> list:
+        """The variables of the layer's metrics."""
         return [v for metric in self.metrics for v in metric.variables]
 
     @property
@@ -676,6 +683,7 @@ class Layer(Operation):
 
     @property
     def dtype_policy(self) -> dtype_policies.DTypePolicy:
+        """The dtypes of weights and of computation."""
         return self._dtype_policy
 
     @dtype_policy.setter
@@ -686,14 +694,17 @@ class Layer(Operation):
 
     @property
     def compute_dtype(self) -> str:
+        """The dtype that inputs are cast to."""
         return self._compute_dtype
 
     @property
     def variable_dtype(self) -> str:
+        """The dtype of the weights."""
         return self._dtype_policy.variable_dtype
 
     @property
     def dtype(self) -> str:
+        """As `variable_dtype`."""
         return self._dtype_policy.variable_dtype
 
     input_dtype = compute_dtype
@@ -706,6 +717,12 @@ class Layer(Operation):
     # Calling
 
     def call(self, *args, **kwargs):
+        """Computes the outputs; to be implemented by the class.
+
+        Args:
+            *args, **kwargs: tensors, and optionally `training` and `mask`, which are passed on
+                from the layers around this one.
+        """
         raise NotImplementedError(f"{self._who()}: expected the class to implement call(self, x).")
 
     def __call__(self, *args, **kwargs):
@@ -851,6 +868,7 @@ class Layer(Operation):
         return outputs
 
     def symbolic_call(self, *args, **kwargs):
+        """Returns the symbolic outputs for symbolic inputs."""
         return self.compute_output_spec(*args, **kwargs)
 
     def compute_output_spec(self, *args, **kwargs):

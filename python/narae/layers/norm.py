@@ -81,6 +81,8 @@ class BatchNormalization(_Normalization):
     are the batch's, and `moving = moving * momentum + batch * (1 - momentum)`; otherwise, and when
     `trainable` is False, they are the moving ones.
 
+    Source: Ioffe and Szegedy, 2015, arXiv:1502.03167.
+
     Args:
         axis: the channels' axis.
         momentum: of the moving statistics.
@@ -94,6 +96,11 @@ class BatchNormalization(_Normalization):
         inputs: any rank.
         training: whether to use and update with the batch's statistics.
         mask: boolean, the shape of `inputs` without the last axis; False does not count.
+
+    >>> x = narae.ops.array([[1.0, 5.0], [3.0, 5.0]])
+    >>> narae.layers.BatchNormalization()(x, training=True).numpy().round(2)
+    array([[-1.,  0.],
+           [ 1.,  0.]], dtype=float32)
     """
 
     def __init__(
@@ -229,12 +236,18 @@ class LayerNormalization(_Normalization):
 
     `y = gamma * (x - mean) / sqrt(variance + epsilon) + beta`.
 
+    Source: Ba, Kiros and Hinton, 2016, arXiv:1607.06450.
+
     Args:
         axis: the axis or axes to normalize over.
         epsilon: added to the variance.
         center, scale: whether there are beta and gamma, each of the sizes of `axis`.
         beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer, beta_constraint,
             gamma_constraint: of beta and gamma.
+
+    >>> narae.layers.LayerNormalization()(np.array([[1, 3], [5, 25]])).numpy().round(2)
+    array([[-1.,  1.],
+           [-1.,  1.]], dtype=float32)
     """
 
     def __init__(
@@ -297,6 +310,8 @@ class GroupNormalization(_Normalization):
     """Normalizes each sample over groups of channels and all other axes but the batch.
 
     `groups=1` is layer normalization over everything, `groups=-1` instance normalization.
+
+    Source: Wu and He, 2018, arXiv:1803.08494.
 
     Args:
         groups: number of groups, a divisor of the channels; -1 for one per channel.
@@ -366,6 +381,8 @@ class GroupNormalization(_Normalization):
 
 class RMSNormalization(_Normalization):
     """Divides by the root of the mean square: `y = scale * x / sqrt(mean(x^2) + epsilon)`.
+
+    Source: Zhang and Sennrich, 2019, arXiv:1910.07467.
 
     Args:
         axis: the axis or axes to normalize over.

@@ -182,6 +182,7 @@ class SimpleRNNCell(_Cell):
         return output, [output] if tree.is_nested(states) else output
 
     def run(self, x, states, mask, reverse):
+        """Runs the fused kernel over all steps."""
         h0 = states[0]
         sequence, h = ops.simple_rnn(
             x, h0, self.kernel, self.recurrent_kernel, self.bias, mask=mask, reverse=reverse
@@ -262,6 +263,7 @@ class LSTMCell(_Cell):
         return open_forget_gates
 
     def get_initial_state(self, batch_size=None):
+        """Zeros for h and c, each (batch_size, units)."""
         return super().get_initial_state(batch_size) * 2
 
     def is_fusable(self):
@@ -277,6 +279,7 @@ class LSTMCell(_Cell):
         return h, [h, c]
 
     def run(self, x, states, mask, reverse):
+        """Runs the fused kernel over all steps."""
         h0, c0 = states
         sequence, h, c = ops.lstm(
             x, h0, c0, self.kernel, self.recurrent_kernel, self.bias, mask=mask, reverse=reverse
@@ -373,6 +376,7 @@ class GRUCell(_Cell):
         return output, [output] if tree.is_nested(states) else output
 
     def run(self, x, states, mask, reverse):
+        """Runs the fused kernel over all steps."""
         sequence, h = ops.gru(
             x,
             states[0],
@@ -432,16 +436,20 @@ class StackedRNNCells(Layer):
 
     @property
     def state_size(self) -> list:
+        """The cells' state sizes."""
         return [cell.state_size for cell in self.cells]
 
     @property
     def output_size(self) -> int:
+        """The size of the last cell's output."""
         return _output_size(self.cells[-1])
 
     def get_initial_state(self, batch_size=None):
+        """The cells' initial states."""
         return [_initial_state(cell, batch_size, self.compute_dtype) for cell in self.cells]
 
     def reset_dropout_mask(self) -> None:
+        """Draws the cells' dropout masks anew at the next step."""
         for cell in self.cells:
             if hasattr(cell, "reset_dropout_mask"):
                 cell.reset_dropout_mask()
@@ -897,6 +905,9 @@ class GRU(_CellLayer):
         reset_after: whether the reset gate works after the product with the recurrent kernel
             (as cuDNN's) or before it.
         use_cudnn: accepted for Keras's sake.
+
+    >>> narae.layers.GRU(4)(narae.ops.ones((2, 5, 3))).shape
+    (2, 4)
     """
 
     def __init__(

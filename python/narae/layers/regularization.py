@@ -29,6 +29,8 @@ class Dropout(_Noise):
     `y = x / (1 - rate)` where kept, `0` where dropped: the expected sum stays. The mask is drawn
     anew each call and drawn again, not stored, for the gradient.
 
+    Source: Srivastava et al., 2014, JMLR 15.
+
     Args:
         rate: fraction to drop, in [0, 1].
         noise_shape: shape of the mask, 1 (shared) or None (the input's size) per axis:
@@ -183,6 +185,8 @@ class AlphaDropout(Dropout):
 
     Dropped inputs become SELU's limit `alpha' = -1.758`, then `a * x + b` restores mean 0 and
     variance 1, `a = ((1 - rate) * (1 + rate * alpha'^2))^-1/2`, `b = -a * alpha' * rate`.
+
+    Source: Klambauer et al., 2017, arXiv:1706.02515.
 
     Args:
         rate: fraction to drop, in [0, 1].

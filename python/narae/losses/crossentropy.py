@@ -50,6 +50,8 @@ def binary_focal_crossentropy(
 
     `p_t = y_true * y_pred + (1 - y_true) * (1 - y_pred)` is the probability of the true class.
 
+    Source: Lin et al., 2017, arXiv:1708.02002.
+
     Args:
         y_true: labels 0 or 1, `(batch, ..., d)`.
         y_pred: probabilities or logits, same shape.
@@ -116,6 +118,8 @@ def categorical_focal_crossentropy(
     axis: int = -1,
 ) -> Tensor:
     """Computes `-sum(alpha * (1 - y_pred)^gamma * y_true * log(y_pred))` over the class axis.
+
+    Source: Lin et al., 2017, arXiv:1708.02002.
 
     Args:
         y_true: one-hot labels, `(batch, ..., classes)`.
@@ -186,6 +190,8 @@ def sparse_categorical_crossentropy(
 
 def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float = 0.5) -> Tensor:
     """Computes `(1 - p^q) / q` with `p = y_pred[y_true]`, which is robust to wrong labels.
+
+    Source: Zhang and Sabuncu, 2018, arXiv:1805.07836.
 
     Args:
         y_true: class numbers, `(batch, ...)`.
@@ -260,6 +266,14 @@ def _check_smoothing(smoothing: float, name: str) -> None:
 class BinaryCrossentropy(LossFunctionWrapper):
     """The cross-entropy of labels 0 or 1.
 
+    Args:
+        from_logits: whether `y_pred` holds logits; more exact than a sigmoid before the loss.
+        label_smoothing: `s` turns the labels into `y * (1 - s) + s / 2`.
+        axis: the axis of the mean.
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+
     >>> loss = narae.losses.BinaryCrossentropy(from_logits=True)
     >>> loss([[1.0], [0.0]], [[0.0], [0.0]])
     narae.Tensor(0.6931472, shape=(), dtype=float32)
@@ -287,7 +301,19 @@ class BinaryCrossentropy(LossFunctionWrapper):
 
 
 class BinaryFocalCrossentropy(LossFunctionWrapper):
-    """The binary cross-entropy that fades easy samples out by `(1 - p_t)^gamma`."""
+    """The binary cross-entropy that fades easy samples out by `(1 - p_t)^gamma`.
+
+    Args:
+        apply_class_balancing: whether class 1 is weighed by `alpha` and class 0 by `1 - alpha`.
+        alpha: weight of class 1.
+        gamma: strength of the fading; 0 gives the plain cross-entropy.
+        from_logits: whether `y_pred` holds logits.
+        label_smoothing: `s` turns the labels into `y * (1 - s) + s / 2`.
+        axis: the axis of the mean.
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+    """
 
     def __init__(
         self,
@@ -319,6 +345,14 @@ class BinaryFocalCrossentropy(LossFunctionWrapper):
 class CategoricalCrossentropy(LossFunctionWrapper):
     """The cross-entropy of one-hot labels.
 
+    Args:
+        from_logits: whether `y_pred` holds logits; then softmax and loss are one fused kernel.
+        label_smoothing: `s` turns the labels into `y * (1 - s) + s / classes`.
+        axis: the class axis.
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+
     >>> loss = narae.losses.CategoricalCrossentropy(from_logits=True)
     >>> loss([[0.0, 1.0]], [[2.0, 2.0]])
     narae.Tensor(0.6931472, shape=(), dtype=float32)
@@ -346,7 +380,18 @@ class CategoricalCrossentropy(LossFunctionWrapper):
 
 
 class CategoricalFocalCrossentropy(LossFunctionWrapper):
-    """The categorical cross-entropy that fades easy samples out by `(1 - p)^gamma`."""
+    """The categorical cross-entropy that fades easy samples out by `(1 - p)^gamma`.
+
+    Args:
+        alpha: weight, one number or one per class.
+        gamma: strength of the fading of easy samples.
+        from_logits: whether `y_pred` holds logits.
+        label_smoothing: `s` turns the labels into `y * (1 - s) + s / classes`.
+        axis: the class axis.
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+    """
 
     def __init__(
         self,
@@ -376,6 +421,14 @@ class CategoricalFocalCrossentropy(LossFunctionWrapper):
 class SparseCategoricalCrossentropy(LossFunctionWrapper):
     """The cross-entropy of class numbers.
 
+    Args:
+        from_logits: whether `y_pred` holds logits; then softmax and loss are one fused kernel.
+        ignore_class: samples of this class have no loss and do not count in the mean.
+        axis: the class axis.
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+
     >>> loss = narae.losses.SparseCategoricalCrossentropy(from_logits=True)
     >>> loss([1], [[2.0, 2.0]])
     narae.Tensor(0.6931472, shape=(), dtype=float32)
@@ -402,7 +455,14 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
 
 
 class CategoricalGeneralizedCrossEntropy(LossFunctionWrapper):
-    """The generalized cross-entropy `(1 - p^q) / q` of class numbers, robust to wrong labels."""
+    """The generalized cross-entropy `(1 - p^q) / q` of class numbers, robust to wrong labels.
+
+    Args:
+        q: near 0 like the cross-entropy, near 1 like the absolute error.
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+    """
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class Loss:
 
     @property
     def dtype(self) -> str:
+        """The dtype that targets and predictions are cast to."""
         return self._dtype
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
@@ -73,10 +74,12 @@ class Loss:
         raise NotImplementedError(f"{type(self).__name__} must implement call(y_true, y_pred).")
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, as plain values."""
         return {"name": self.name, "reduction": self.reduction}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Loss":
+        """Makes the object that `get_config` described."""
         return cls(**config)
 
 

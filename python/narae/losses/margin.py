@@ -61,7 +61,13 @@ def categorical_hinge(y_true: Any, y_pred: Any) -> Tensor:
 
 
 class Hinge(LossFunctionWrapper):
-    """The hinge loss, `mean(max(1 - y_true * y_pred, 0))`."""
+    """The hinge loss, `mean(max(1 - y_true * y_pred, 0))`.
+
+    Args:
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+    """
 
     def __init__(
         self,
@@ -73,7 +79,13 @@ class Hinge(LossFunctionWrapper):
 
 
 class SquaredHinge(LossFunctionWrapper):
-    """The squared hinge loss, `mean(max(1 - y_true * y_pred, 0)^2)`."""
+    """The squared hinge loss, `mean(max(1 - y_true * y_pred, 0)^2)`.
+
+    Args:
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+    """
 
     def __init__(
         self,
@@ -85,7 +97,13 @@ class SquaredHinge(LossFunctionWrapper):
 
 
 class CategoricalHinge(LossFunctionWrapper):
-    """The hinge loss between the true class's score and the best of the others."""
+    """The hinge loss between the true class's score and the best of the others.
+
+    Args:
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+    """
 
     def __init__(
         self,

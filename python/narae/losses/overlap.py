@@ -11,6 +11,8 @@ from narae.losses.loss import LossFunctionWrapper
 def dice(y_true: Any, y_pred: Any, axis: Any = None) -> Tensor:
     """Computes `1 - 2 * sum(y_true * y_pred) / (sum(y_true) + sum(y_pred) + epsilon)`.
 
+    Source: Milletari et al., 2016, arXiv:1606.04797.
+
     Args:
         y_true: target masks, values in [0, 1].
         y_pred: predicted masks, same shape.
@@ -33,6 +35,8 @@ def tversky(
 
     As in Keras, `alpha` weighs `sum((1 - y_pred) * y_true)`, `beta` `sum(y_pred * (1 - y_true))`.
 
+    Source: Salehi et al., 2017, arXiv:1706.05721.
+
     Args:
         y_true: target masks, values in [0, 1].
         y_pred: predicted masks, same shape.
@@ -52,7 +56,14 @@ def tversky(
 
 
 class Dice(LossFunctionWrapper):
-    """The Dice loss: one minus twice the overlap over the sum of the two regions."""
+    """The Dice loss: one minus twice the overlap over the sum of the two regions.
+
+    Args:
+        axis: the axes that make one region; all by default.
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+    """
 
     def __init__(
         self,
@@ -65,7 +76,16 @@ class Dice(LossFunctionWrapper):
 
 
 class Tversky(LossFunctionWrapper):
-    """The Tversky loss: Dice with separate weights for misses and additions."""
+    """The Tversky loss: Dice with separate weights for misses and additions.
+
+    Args:
+        alpha: weight of what the prediction misses.
+        beta: weight of what the prediction adds.
+        axis: the axes that make one region; all by default.
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+    """
 
     def __init__(
         self,

@@ -84,6 +84,8 @@ def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Tensor:
 
     With `e = y_pred - y_true`: `e^2 / 2` where `|e| <= delta`, else `delta * |e| - delta^2 / 2`.
 
+    Source: Huber, 1964.
+
     Args:
         y_true: targets, `(batch, ..., d)`.
         y_pred: predictions, same shape.
@@ -166,6 +168,11 @@ def kl_divergence(y_true: Any, y_pred: Any) -> Tensor:
 class MeanSquaredError(LossFunctionWrapper):
     """The mean of squared errors, `mean((y_true - y_pred)^2)`.
 
+    Args:
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+
     >>> narae.losses.MeanSquaredError()([[0.0], [2.0]], [[1.0], [2.0]])
     narae.Tensor(0.5, shape=(), dtype=float32)
     """
@@ -180,7 +187,13 @@ class MeanSquaredError(LossFunctionWrapper):
 
 
 class MeanAbsoluteError(LossFunctionWrapper):
-    """The mean of absolute errors, `mean(|y_true - y_pred|)`."""
+    """The mean of absolute errors, `mean(|y_true - y_pred|)`.
+
+    Args:
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+    """
 
     def __init__(
         self,
@@ -192,7 +205,13 @@ class MeanAbsoluteError(LossFunctionWrapper):
 
 
 class MeanAbsolutePercentageError(LossFunctionWrapper):
-    """The mean of absolute errors in percent of the target."""
+    """The mean of absolute errors in percent of the target.
+
+    Args:
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+    """
 
     def __init__(
         self,
@@ -204,7 +223,13 @@ class MeanAbsolutePercentageError(LossFunctionWrapper):
 
 
 class MeanSquaredLogarithmicError(LossFunctionWrapper):
-    """The mean of squared differences of `log(1 + y)`."""
+    """The mean of squared differences of `log(1 + y)`.
+
+    Args:
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+    """
 
     def __init__(
         self,
@@ -216,7 +241,14 @@ class MeanSquaredLogarithmicError(LossFunctionWrapper):
 
 
 class Huber(LossFunctionWrapper):
-    """Huber's loss: squared for errors up to `delta`, linear beyond."""
+    """Huber's loss: squared for errors up to `delta`, linear beyond.
+
+    Args:
+        delta: the error at which the loss turns linear.
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+    """
 
     def __init__(
         self,
@@ -229,7 +261,13 @@ class Huber(LossFunctionWrapper):
 
 
 class LogCosh(LossFunctionWrapper):
-    """The mean of `log(cosh(y_pred - y_true))`, a smooth stand-in for the absolute error."""
+    """The mean of `log(cosh(y_pred - y_true))`, a smooth stand-in for the absolute error.
+
+    Args:
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+    """
 
     def __init__(
         self,
@@ -241,7 +279,14 @@ class LogCosh(LossFunctionWrapper):
 
 
 class CosineSimilarity(LossFunctionWrapper):
-    """The negative cosine of the angle between target and prediction."""
+    """The negative cosine of the angle between target and prediction.
+
+    Args:
+        axis: the axis of the vectors.
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+    """
 
     def __init__(
         self,
@@ -254,7 +299,13 @@ class CosineSimilarity(LossFunctionWrapper):
 
 
 class Poisson(LossFunctionWrapper):
-    """The negative log-likelihood of counts under Poisson rates, without its constant part."""
+    """The negative log-likelihood of counts under Poisson rates, without its constant part.
+
+    Args:
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+    """
 
     def __init__(
         self,
@@ -266,7 +317,13 @@ class Poisson(LossFunctionWrapper):
 
 
 class KLDivergence(LossFunctionWrapper):
-    """The Kullback-Leibler divergence of the prediction from the target distribution."""
+    """The Kullback-Leibler divergence of the prediction from the target distribution.
+
+    Args:
+        reduction: how the values become one number, see `Loss`.
+        name: the loss's name.
+        dtype: dtype of the computation.
+    """
 
     def __init__(
         self,

@@ -121,6 +121,10 @@ def _class_numbers(y_true: Any, y_pred: Tensor) -> Tensor:
 class Accuracy(MeanMetricWrapper):
     """How often predictions equal the targets.
 
+    Args:
+        name: the metric's name.
+        dtype: dtype of the state.
+
     >>> metric = narae.metrics.Accuracy()
     >>> metric.update_state([1, 2, 3, 4], [0, 2, 3, 4])
     >>> float(metric.result())
@@ -135,6 +139,11 @@ class Accuracy(MeanMetricWrapper):
 
 class BinaryAccuracy(MeanMetricWrapper):
     """How often `y_pred > threshold` agrees with labels 0 or 1.
+
+    Args:
+        threshold: above it, a prediction counts as 1.
+        name: the metric's name.
+        dtype: dtype of the state.
 
     >>> metric = narae.metrics.BinaryAccuracy()
     >>> metric.update_state([1, 1, 0, 0], [0.98, 1, 0, 0.6])
@@ -151,7 +160,12 @@ class BinaryAccuracy(MeanMetricWrapper):
 
 
 class CategoricalAccuracy(MeanMetricWrapper):
-    """How often the largest prediction is the class of the one-hot label."""
+    """How often the largest prediction is the class of the one-hot label.
+
+    Args:
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "up"
 
@@ -161,6 +175,10 @@ class CategoricalAccuracy(MeanMetricWrapper):
 
 class SparseCategoricalAccuracy(MeanMetricWrapper):
     """How often the largest prediction is the class number given as label.
+
+    Args:
+        name: the metric's name.
+        dtype: dtype of the state.
 
     >>> metric = narae.metrics.SparseCategoricalAccuracy()
     >>> metric.update_state([[2], [1]], [[0.1, 0.6, 0.3], [0.05, 0.95, 0]])
@@ -175,7 +193,13 @@ class SparseCategoricalAccuracy(MeanMetricWrapper):
 
 
 class TopKCategoricalAccuracy(MeanMetricWrapper):
-    """How often the class of the one-hot label is among the `k` largest predictions."""
+    """How often the class of the one-hot label is among the `k` largest predictions.
+
+    Args:
+        k: how many predictions count.
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "up"
 
@@ -186,7 +210,14 @@ class TopKCategoricalAccuracy(MeanMetricWrapper):
 
 
 class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
-    """How often the class number given as label is among the `k` largest predictions."""
+    """How often the class number given as label is among the `k` largest predictions.
+
+    Args:
+        k: how many predictions count.
+        from_sorted_ids: whether `y_pred` holds class numbers, the likeliest first.
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "up"
 

@@ -55,7 +55,13 @@ def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Tensor:
 
 
 class PearsonCorrelation(MeanMetricWrapper):
-    """The mean of Pearson's correlation between target and predicted series."""
+    """The mean of Pearson's correlation between target and predicted series.
+
+    Args:
+        axis: the axis of the samples that are compared.
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "up"
 
@@ -66,7 +72,13 @@ class PearsonCorrelation(MeanMetricWrapper):
 
 
 class ConcordanceCorrelation(MeanMetricWrapper):
-    """The mean of the concordance correlation between target and predicted series."""
+    """The mean of the concordance correlation between target and predicted series.
+
+    Args:
+        axis: the axis of the samples that are compared.
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "up"
 

@@ -24,7 +24,12 @@ def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Tensor:
 
 
 class MeanSquaredError(MeanMetricWrapper):
-    """The mean of squared errors."""
+    """The mean of squared errors.
+
+    Args:
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "down"
 
@@ -34,6 +39,10 @@ class MeanSquaredError(MeanMetricWrapper):
 
 class RootMeanSquaredError(Mean):
     """The root of the mean of squared errors, `sqrt(mean((y_true - y_pred)^2))`.
+
+    Args:
+        name: the metric's name.
+        dtype: dtype of the state.
 
     >>> metric = narae.metrics.RootMeanSquaredError()
     >>> metric.update_state([[0.0, 1.0], [0.0, 0.0]], [[1.0, 1.0], [0.0, 0.0]])
@@ -58,7 +67,12 @@ class RootMeanSquaredError(Mean):
 
 
 class MeanAbsoluteError(MeanMetricWrapper):
-    """The mean of absolute errors."""
+    """The mean of absolute errors.
+
+    Args:
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "down"
 
@@ -67,7 +81,12 @@ class MeanAbsoluteError(MeanMetricWrapper):
 
 
 class MeanAbsolutePercentageError(MeanMetricWrapper):
-    """The mean of absolute errors in percent of the target."""
+    """The mean of absolute errors in percent of the target.
+
+    Args:
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "down"
 
@@ -78,7 +97,12 @@ class MeanAbsolutePercentageError(MeanMetricWrapper):
 
 
 class MeanSquaredLogarithmicError(MeanMetricWrapper):
-    """The mean of squared differences of `log(1 + y)`."""
+    """The mean of squared differences of `log(1 + y)`.
+
+    Args:
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "down"
 
@@ -89,7 +113,12 @@ class MeanSquaredLogarithmicError(MeanMetricWrapper):
 
 
 class LogCoshError(MeanMetricWrapper):
-    """The mean of `log(cosh(y_pred - y_true))`."""
+    """The mean of `log(cosh(y_pred - y_true))`.
+
+    Args:
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "down"
 
@@ -98,7 +127,13 @@ class LogCoshError(MeanMetricWrapper):
 
 
 class CosineSimilarity(MeanMetricWrapper):
-    """The mean cosine of the angle between target and prediction; 1 is the best."""
+    """The mean cosine of the angle between target and prediction; 1 is the best.
+
+    Args:
+        axis: the axis of the vectors.
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "up"
 
@@ -109,7 +144,12 @@ class CosineSimilarity(MeanMetricWrapper):
 
 
 class Poisson(MeanMetricWrapper):
-    """The mean negative log-likelihood of counts under Poisson rates."""
+    """The mean negative log-likelihood of counts under Poisson rates.
+
+    Args:
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "down"
 
@@ -118,7 +158,12 @@ class Poisson(MeanMetricWrapper):
 
 
 class KLDivergence(MeanMetricWrapper):
-    """The mean Kullback-Leibler divergence of the prediction from the target distribution."""
+    """The mean Kullback-Leibler divergence of the prediction from the target distribution.
+
+    Args:
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "down"
 
@@ -127,7 +172,14 @@ class KLDivergence(MeanMetricWrapper):
 
 
 class BinaryCrossentropy(MeanMetricWrapper):
-    """The mean cross-entropy of labels 0 or 1."""
+    """The mean cross-entropy of labels 0 or 1.
+
+    Args:
+        from_logits: whether `y_pred` holds logits; more exact than a sigmoid before the loss.
+        label_smoothing: `s` turns the labels into `y * (1 - s) + s / 2`.
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "down"
 
@@ -148,7 +200,15 @@ class BinaryCrossentropy(MeanMetricWrapper):
 
 
 class CategoricalCrossentropy(MeanMetricWrapper):
-    """The mean cross-entropy of one-hot labels."""
+    """The mean cross-entropy of one-hot labels.
+
+    Args:
+        from_logits: whether `y_pred` holds logits; then softmax and loss are one fused kernel.
+        label_smoothing: `s` turns the labels into `y * (1 - s) + s / classes`.
+        axis: the class axis.
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "down"
 
@@ -171,7 +231,15 @@ class CategoricalCrossentropy(MeanMetricWrapper):
 
 
 class SparseCategoricalCrossentropy(MeanMetricWrapper):
-    """The mean cross-entropy of class numbers; samples of `ignore_class` do not count."""
+    """The mean cross-entropy of class numbers; samples of `ignore_class` do not count.
+
+    Args:
+        from_logits: whether `y_pred` holds logits; then softmax and loss are one fused kernel.
+        ignore_class: samples of this class have no loss and do not count in the mean.
+        axis: the class axis.
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "down"
 
@@ -194,7 +262,12 @@ class SparseCategoricalCrossentropy(MeanMetricWrapper):
 
 
 class Hinge(MeanMetricWrapper):
-    """The mean hinge loss."""
+    """The mean hinge loss.
+
+    Args:
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "down"
 
@@ -203,7 +276,12 @@ class Hinge(MeanMetricWrapper):
 
 
 class SquaredHinge(MeanMetricWrapper):
-    """The mean squared hinge loss."""
+    """The mean squared hinge loss.
+
+    Args:
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "down"
 
@@ -212,7 +290,12 @@ class SquaredHinge(MeanMetricWrapper):
 
 
 class CategoricalHinge(MeanMetricWrapper):
-    """The mean hinge loss between the true class's score and the best of the others."""
+    """The mean hinge loss between the true class's score and the best of the others.
+
+    Args:
+        name: the metric's name.
+        dtype: dtype of the state.
+    """
 
     _direction = "down"
 

@@ -52,6 +52,7 @@ class Metric:
 
     @property
     def dtype(self) -> str:
+        """The dtype of the state and of the result."""
         return self._dtype
 
     @property
@@ -109,10 +110,12 @@ class Metric:
         return self.result()
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, as plain values."""
         return {"name": self.name, "dtype": self.dtype}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Metric":
+        """Makes the object that `get_config` described."""
         return cls(**config)
 
     def __repr__(self) -> str:

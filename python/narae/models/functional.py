@@ -70,12 +70,30 @@ class Functional(Model):
     def layers(self, _):
         raise AttributeError("Model.layers is reserved: use another name for the attribute.")
 
-    inputs = property(lambda self: self._inputs)
-    outputs = property(lambda self: self._outputs)
-    input = property(lambda self: self._inputs_struct)
-    output = property(lambda self: self._outputs_struct)
-    input_shape = property(lambda self: _one(tree.map_structure(_shape, self._inputs_struct)))
-    output_shape = property(lambda self: _one(tree.map_structure(_shape, self._outputs_struct)))
+    inputs = property(
+        lambda self: self._inputs,
+        doc="The symbolic inputs, in flat order.",
+    )
+    outputs = property(
+        lambda self: self._outputs,
+        doc="The symbolic outputs, in flat order.",
+    )
+    input = property(
+        lambda self: self._inputs_struct,
+        doc="The symbolic inputs in their structure.",
+    )
+    output = property(
+        lambda self: self._outputs_struct,
+        doc="The symbolic outputs in their structure.",
+    )
+    input_shape = property(
+        lambda self: _one(tree.map_structure(_shape, self._inputs_struct)),
+        doc="The shape of the input, or the structure of shapes.",
+    )
+    output_shape = property(
+        lambda self: _one(tree.map_structure(_shape, self._outputs_struct)),
+        doc="The shape of the output, or the structure of shapes.",
+    )
 
     @property
     def input_spec(self):

@@ -72,6 +72,11 @@ class Model(Trainer, Layer):
         Trainer.__init__(self)
 
     def call(self, *args, **kwargs):
+        """Computes the outputs; to be implemented by a subclass.
+
+        Args:
+            *args, **kwargs: the inputs, and optionally `training` and `mask`.
+        """
         raise NotImplementedError(
             f"{self._who()}: expected the class to implement call(self, inputs)."
         )

@@ -163,15 +163,34 @@ class Sequential(Model):
             )
         return self._functional
 
-    inputs = property(lambda self: self._built_part("inputs").inputs)
-    outputs = property(lambda self: self._built_part("outputs").outputs)
-    input = property(lambda self: self._built_part("input").input)
-    output = property(lambda self: self._built_part("output").output)
-    input_shape = property(lambda self: self._built_part("input shape").input_shape)
-    output_shape = property(lambda self: self._built_part("output shape").output_shape)
+    inputs = property(
+        lambda self: self._built_part("inputs").inputs,
+        doc="The symbolic inputs, in flat order.",
+    )
+    outputs = property(
+        lambda self: self._built_part("outputs").outputs,
+        doc="The symbolic outputs, in flat order.",
+    )
+    input = property(
+        lambda self: self._built_part("input").input,
+        doc="The symbolic inputs in their structure.",
+    )
+    output = property(
+        lambda self: self._built_part("output").output,
+        doc="The symbolic outputs in their structure.",
+    )
+    input_shape = property(
+        lambda self: self._built_part("input shape").input_shape,
+        doc="The shape of the input, or the structure of shapes.",
+    )
+    output_shape = property(
+        lambda self: self._built_part("output shape").output_shape,
+        doc="The shape of the output, or the structure of shapes.",
+    )
 
     @property
     def input_dtype(self) -> str:
+        """The dtype of the first layer's input."""
         first = self._stack[0] if self._stack else None
         return first.dtype if isinstance(first, InputLayer) else self.compute_dtype
 

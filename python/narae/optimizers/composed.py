@@ -14,6 +14,8 @@ class Lamb(Optimizer):
     With `m` and `v` as in `Adam`, `d = m / (1 - beta_1^t) / (sqrt(v / (1 - beta_2^t)) + epsilon)`
     and `w -= lr * |w| / |d| * d`.
 
+    Source: You et al., 2019, arXiv:1904.00962.
+
     Args:
         learning_rate: a number, schedule or function.
         beta_1: decay of the mean of gradients.
@@ -72,6 +74,8 @@ class Adafactor(Optimizer):
     For matrices `v = r c^T / mean(r)`, r and c the running means of `g^2 + epsilon_1` over columns
     and rows, with the decay `1 - t^beta_2_decay`; then `u = g / sqrt(v)` and
     `w -= max(epsilon_2, rms(w)) * min(lr, 1 / sqrt(t)) * u / max(1, rms(u) / clip_threshold)`.
+
+    Source: Shazeer and Stern, 2018, arXiv:1804.04235.
 
     Args:
         learning_rate: a number, schedule or function.

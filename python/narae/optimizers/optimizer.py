@@ -151,7 +151,7 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> Variable:
-        """The learning rate of the next update; settable unless it follows a schedule."""
+        """The learning rate of the next step; a number, schedule or function may be set."""
         if not recording.is_recording():
             self.update_learning_rate()
         return self._rate
@@ -433,12 +433,15 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__} must implement update_step(...).")
 
     def assign(self, variable: Variable, value: Any) -> None:
+        """Sets a variable, in an `update_step` of one's own."""
         variable.assign(value)
 
     def assign_add(self, variable: Variable, value: Any) -> None:
+        """Adds to a variable, in an `update_step` of one's own."""
         variable.assign_add(value)
 
     def assign_sub(self, variable: Variable, value: Any) -> None:
+        """Subtracts from a variable, in an `update_step` of one's own."""
         variable.assign_sub(value)
 
     def scale_loss(self, loss: Any) -> Any:
@@ -493,6 +496,7 @@ class Optimizer:
             variable.assign(np.asarray(store[str(i)]))
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, as plain values."""
         if self._learning_rate is self._rate:
             learning_rate: Any = float(self._rate)
         else:
@@ -515,6 +519,7 @@ class Optimizer:
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> "Optimizer":
+        """Makes the object that `get_config` described."""
         if isinstance(config.get("learning_rate"), dict):
             from narae.optimizers import schedules
 

@@ -21,6 +21,8 @@ class SGD(Optimizer):
     `w -= lr * g`; with momentum `m = momentum * m - lr * g; w += m`, and with Nesterov's
     `w += momentum * m - lr * g`.
 
+    Source: for Nesterov's momentum, Sutskever et al., 2013.
+
     Args:
         learning_rate: a number, schedule or function.
         momentum: part of the last step that is kept, in [0, 1].
@@ -69,6 +71,8 @@ class Adam(Optimizer):
 
     `m += (1 - beta_1) * (g - m); v += (1 - beta_2) * (g^2 - v)`
     `w -= lr * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon)`
+
+    Source: Kingma and Ba, 2014, arXiv:1412.6980; `amsgrad`: Reddi et al., 2018, arXiv:1904.09237.
 
     Args:
         learning_rate: a number, schedule or function.
@@ -127,6 +131,8 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay: `w -= lr * weight_decay * w` before each step.
 
+    Source: Loshchilov and Hutter, 2017, arXiv:1711.05101.
+
     Args:
         learning_rate: a number, schedule or function.
         weight_decay: part of a weight, times the learning rate, that each step takes away.
@@ -157,6 +163,12 @@ class AdamW(Adam):
 
 class Nadam(Optimizer):
     """Adam with Nesterov's look ahead.
+
+    With `m` and `v` as in `Adam`, `u(t) = beta_1 * (1 - 0.96^t / 2)` and `p = u(1) * ... * u(t)`:
+    `w -= lr * (u(t+1) * m / (1 - p * u(t+1)) + (1 - u(t)) * g / (1 - p))`
+    `/ (sqrt(v / (1 - beta_2^t)) + epsilon)`.
+
+    Source: Dozat, 2016, "Incorporating Nesterov momentum into Adam".
 
     Args:
         learning_rate: a number, schedule or function.
@@ -213,6 +225,8 @@ class Adamax(Optimizer):
     `m += (1 - beta_1) * (g - m); u = max(beta_2 * u, |g|)`
     `w -= lr / (1 - beta_1^t) * m / (u + epsilon)`
 
+    Source: Kingma and Ba, 2014, arXiv:1412.6980, section 7.1.
+
     Args:
         learning_rate: a number, schedule or function.
         beta_1: decay of the mean of gradients.
@@ -258,6 +272,8 @@ class RMSprop(Optimizer):
 
     `v = rho * v + (1 - rho) * g^2; w -= lr * g / sqrt(v + epsilon)`; with momentum the step is
     added to `momentum * m` first, and `centered` takes the squared mean gradient from `v`.
+
+    Source: Tieleman and Hinton, 2012, lecture 6.5.
 
     Args:
         learning_rate: a number, schedule or function.
@@ -312,6 +328,8 @@ class Adagrad(Optimizer):
 
     `v += g^2; w -= lr * g / sqrt(v + epsilon)`
 
+    Source: Duchi, Hazan and Singer, 2011, JMLR 12.
+
     Args:
         learning_rate: a number, schedule or function.
         initial_accumulator_value: where `v` starts.
@@ -354,6 +372,8 @@ class Adadelta(Optimizer):
     `v = rho * v + (1 - rho) * g^2; d = -sqrt(u + epsilon) / sqrt(v + epsilon) * g`
     `u = rho * u + (1 - rho) * d^2; w += lr * d`
 
+    Source: Zeiler, 2012, arXiv:1212.5701.
+
     Args:
         learning_rate: a number, schedule or function; the original paper has 1.
         rho: decay of both running means.
@@ -392,6 +412,8 @@ class Ftrl(Optimizer):
 
     `n = v + g^2; z += g + 2 * l2_shrinkage * w - (n^p - v^p) / lr * w; v = n`
     `w = (clip(z, -l1, l1) - z) / (n^p / lr + 2 * l2 + beta / lr)`, p = -learning_rate_power.
+
+    Source: McMahan et al., 2013, "Ad click prediction".
 
     Args:
         learning_rate: a number, schedule or function.
@@ -467,6 +489,8 @@ class Lion(Optimizer):
     """Steps of one size along the sign of a mean gradient.
 
     `w -= lr * sign(beta_1 * m + (1 - beta_1) * g); m = beta_2 * m + (1 - beta_2) * g`
+
+    Source: Chen et al., 2023, arXiv:2302.06675.
 
     Args:
         learning_rate: a number, schedule or function; about a tenth of Adam's.

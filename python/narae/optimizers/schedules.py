@@ -21,10 +21,12 @@ class LearningRateSchedule:
         raise NotImplementedError(f"{type(self).__name__} must implement __call__(step).")
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, as plain values."""
         raise NotImplementedError(f"{type(self).__name__} must implement get_config().")
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "LearningRateSchedule":
+        """Makes the object that `get_config` described."""
         return cls(**config)
 
     def _check_positive(self, **arguments: float) -> None:
@@ -231,6 +233,8 @@ class CosineDecay(LearningRateSchedule):
     takes `decay_steps` more: `(1 - alpha) * (1 + cos(pi * step / decay_steps)) / 2 + alpha` times
     the target.
 
+    Source: Loshchilov and Hutter, 2016, arXiv:1608.03983.
+
     Args:
         initial_learning_rate: the rate at step 0.
         decay_steps: length of the decay.
@@ -281,6 +285,8 @@ class CosineDecay(LearningRateSchedule):
 
 class CosineDecayRestarts(LearningRateSchedule):
     """Cosine decays that start again, each `t_mul` times as long and `m_mul` times as high.
+
+    Source: Loshchilov and Hutter, 2016, arXiv:1608.03983.
 
     Args:
         initial_learning_rate: the rate at step 0.
@@ -338,6 +344,8 @@ class OneCycle(LearningRateSchedule):
 
     The rate starts at `max_learning_rate / start_factor`, peaks after `warmup_part * total_steps`
     and ends at `max_learning_rate / end_factor`.
+
+    Source: Smith and Topin, 2017, arXiv:1708.07120.
 
     Args:
         max_learning_rate: the highest rate.

@@ -223,53 +223,67 @@ class CallbackList:
             function(batch, logs)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Calls the hooks before a batch of training."""
         self._call_batch("on_train_batch_begin", batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Calls the hooks after a batch of training."""
         self._call_batch("on_train_batch_end", batch, logs)
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Calls the hooks before a batch of evaluation."""
         self._call_batch("on_test_batch_begin", batch, logs)
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Calls the hooks after a batch of evaluation."""
         self._call_batch("on_test_batch_end", batch, logs)
 
     def on_predict_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Calls the hooks before a batch of prediction."""
         self._call_batch("on_predict_batch_begin", batch, logs)
 
     def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Calls the hooks after a batch of prediction."""
         self._call_batch("on_predict_batch_end", batch, logs)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Calls the hooks before an epoch."""
         for callback in self.callbacks:
             callback.on_epoch_begin(epoch, logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Calls the hooks after an epoch."""
         logs = {} if logs is None else logs  # one dict for all: a callback's entries reach History
         for callback in self.callbacks:
             callback.on_epoch_end(epoch, logs)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Calls the hooks before training."""
         for callback in self.callbacks:
             callback.on_train_begin(logs)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
+        """Calls the hooks after training."""
         for callback in self.callbacks:
             callback.on_train_end(logs)
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
+        """Calls the hooks before evaluation."""
         for callback in self.callbacks:
             callback.on_test_begin(logs)
 
     def on_test_end(self, logs: Logs | None = None) -> None:
+        """Calls the hooks after evaluation."""
         for callback in self.callbacks:
             callback.on_test_end(logs)
 
     def on_predict_begin(self, logs: Logs | None = None) -> None:
+        """Calls the hooks before prediction."""
         for callback in self.callbacks:
             callback.on_predict_begin(logs)
 
     def on_predict_end(self, logs: Logs | None = None) -> None:
+        """Calls the hooks after prediction."""
         for callback in self.callbacks:
             callback.on_predict_end(logs)
 
