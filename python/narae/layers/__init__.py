@@ -1,5 +1,6 @@
 """Layers, under Keras's names."""
 
+from narae.engine import lookup
 from narae.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from narae.layers.attention import (
     AdditiveAttention,
@@ -116,15 +117,11 @@ GroupQueryAttention = GroupedQueryAttention
 
 def serialize(layer: Layer) -> dict:
     """The layer's config, as `deserialize` reads it."""
-    from narae.engine import lookup
-
     return lookup.to_config(layer)
 
 
 def deserialize(config: dict, custom_objects: dict | None = None) -> Layer:
     """The layer of a config that `serialize` gave."""
-    from narae.engine import lookup
-
     layer = lookup.from_config(config, {}, custom_objects)
     if not isinstance(layer, Layer):
         raise ValueError(
