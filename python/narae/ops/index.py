@@ -25,8 +25,8 @@ from narae.ops.shape import (
 )
 
 __all__ = [
-    "bincount", "multi_hot", "one_hot", "scatter", "scatter_update", "segment_max", "segment_min",
-    "segment_prod", "segment_sum", "take", "take_along_axis", "unravel_index",
+    "bincount", "embedding", "multi_hot", "one_hot", "scatter", "scatter_update", "segment_max",
+    "segment_min", "segment_prod", "segment_sum", "take", "take_along_axis", "unravel_index",
 ]  # fmt: skip
 
 
@@ -110,6 +110,24 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
         x, axis = reshape(x, (-1,)), 0
     axis = canonical_axis("take", axis, x.ndim)
     return _take(x, resolve("take", indices, x.shape[axis]), axis)
+
+
+@op
+def embedding(embeddings: Any, indices: Any) -> Tensor:
+    """Gives the row of a table for each index: `y[..., :] = embeddings[indices[...], :]`.
+
+    Args:
+        embeddings: (n, d).
+        indices: integers of any shape in [0, n): unlike `take`'s, none counts from the end.
+
+    Returns:
+        (*indices.shape, d).
+
+    Raises:
+        IndexError: an index out of range.
+    """
+    table, indices = convert_to_tensor(embeddings), integers("embedding", indices)
+    return _take(table, resolve("embedding", indices, table.shape[0], wrap=False), 0)
 
 
 def take_along(x: Tensor, places: Tensor, axis: int) -> Tensor:
