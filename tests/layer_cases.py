@@ -2,7 +2,7 @@
 
 import numpy as np
 
-INTEGERS = 7  # an input shape that starts with this string's value is filled with 0 .. INTEGERS-1
+INTEGERS = 7  # inputs of integers hold 0 .. INTEGERS - 1
 
 
 def integers(*shape):

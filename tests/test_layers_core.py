@@ -72,6 +72,14 @@ def test_embedding_takes_weights():
     np.testing.assert_array_equal(layer(np.array([2, 0])).numpy(), table[[2, 0]])
 
 
+def test_embedding_op_counts_no_index_from_the_end():
+    table = np.arange(6.0, dtype="float32").reshape(3, 2)
+    np.testing.assert_array_equal(ops.embedding(table, [[2, 0]]).numpy(), table[[[2, 0]]])
+    for index in (-1, 3, 2**31, 2**63 - 1):
+        with pytest.raises(IndexError, match="embedding"):
+            ops.embedding(table, np.array([index], "int64"))
+
+
 def test_plain_einsums_equal_the_general_way():
     x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype("float32")
     layer = layers.EinsumDense("abc,cde->abde", (None, 2, 5), bias_axes="de", activation="relu")

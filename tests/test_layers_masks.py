@@ -64,7 +64,6 @@ CASES = [
 
 
 def run(module, layer, x, z):
-    """Calls with every weight at 0.5 for kernels and so on: what a fixed initializer gives."""
     mask = module.Masking(mask_value=9.0)
     return layer(module, mask(x), mask(z))
 
