@@ -34,8 +34,8 @@ from narae.metrics.accuracy import (
     sparse_top_k_categorical_accuracy,
     top_k_categorical_accuracy,
 )
+from narae.metrics.auc import AUC
 from narae.metrics.confusion import (
-    AUC,
     FalseNegatives,
     FalsePositives,
     Precision,
