@@ -41,8 +41,12 @@ class Dense(Layer):
             (inputs, units).
         bias_initializer, bias_regularizer, bias_constraint: of the bias (units,).
         activity_regularizer: penalty on the output.
+        lora_rank, lora_alpha, quantization_config: not supported; must be None.
 
     Input: (batch, ..., inputs). Output: (batch, ..., units).
+
+    Raises:
+        ValueError: units that are not a positive integer.
 
     >>> layer = narae.layers.Dense(4, activation="relu")
     >>> layer(narae.ops.ones((2, 3))).shape
@@ -349,11 +353,16 @@ class Embedding(Layer):
     """Looks up a row of a learned table for each integer: `y[..., :] = embeddings[x[...]]`.
 
     Args:
-        input_dim: number of rows; inputs are 0 .. input_dim - 1, anything else raises.
+        input_dim: number of rows; inputs are 0 .. input_dim - 1 (negative ones count from the
+            end).
         output_dim: length of a row.
         embeddings_initializer, embeddings_regularizer, embeddings_constraint: of the table.
         mask_zero: whether input 0 means padding, to be masked downstream.
         weights: initial table (input_dim, output_dim).
+        lora_rank, lora_alpha, quantization_config: not supported; must be None.
+
+    Raises:
+        IndexError: at a call, an integer outside the table.
 
     >>> narae.layers.Embedding(1000, 64)(narae.ops.array([[4, 20, 7]])).shape
     (1, 3, 64)

@@ -91,6 +91,7 @@ class BatchNormalization(_Normalization):
         beta_initializer, gamma_initializer, moving_mean_initializer,
             moving_variance_initializer: of the weights, each (channels,).
         beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint: of beta and gamma.
+        renorm, synchronized: not supported; must be False.
 
     Call arguments:
         inputs: any rank.

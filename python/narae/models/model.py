@@ -127,7 +127,15 @@ class Model(Trainer, Layer):
         raise AttributeError("Model.layers is reserved: use another name for the attribute.")
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
-        """Returns the layer of the given name, or at the given position of `layers`."""
+        """Returns the layer of the given name, or at the given position of `layers`.
+
+        Args:
+            name: name of a layer.
+            index: position in `layers`; either this or `name`.
+
+        Raises:
+            ValueError: there is no such layer, or not just one of the arguments.
+        """
         if (name is None) == (index is None):
             raise ValueError(
                 f"{self._who()}.get_layer: expected either name or index. "
@@ -158,7 +166,19 @@ class Model(Trainer, Layer):
         show_trainable=False,
         layer_range=None,
     ) -> None:
-        """Prints the table of the layers with their output shapes and numbers of weights."""
+        """Prints the table of the layers with their output shapes and numbers of weights.
+
+        Args:
+            line_length: characters in a line; by default what suits the model and the terminal.
+            positions: where the columns end, as shares of the line or in characters.
+            print_fn: called once with the whole text, instead of printing it.
+            expand_nested: show the layers of models inside the model.
+            show_trainable: show a column that says which layers are trained.
+            layer_range: names, or regular expressions, of the first and last layer to show.
+
+        Raises:
+            ValueError: a `layer_range` that names no layers, or columns that do not fit.
+        """
         from narae.utils.summary import print_summary
 
         print_summary(
@@ -174,19 +194,55 @@ class Model(Trainer, Layer):
     # Files
 
     def save(self, filepath, overwrite: bool = True, zipped: bool | None = None, **kwargs) -> None:
-        """Saves architecture, weights and optimizer state as a `.keras` file."""
+        """Saves architecture, weights, compile arguments and optimizer state as a `.keras` file.
+
+        Args:
+            filepath: ends in `.keras`.
+            overwrite: whether an existing file may be replaced.
+            zipped: must not be False; only archives are written.
+
+        Raises:
+            ValueError: another ending, or something in the model that has no config.
+            FileExistsError: the file exists and `overwrite` is False.
+
+        >>> model.save("model.keras")
+        >>> narae.models.load_model("model.keras").count_params()
+        4
+        """
         from narae.saving import save_model
 
         save_model(self, filepath, overwrite=overwrite, zipped=zipped, **kwargs)
 
     def save_weights(self, filepath, overwrite: bool = True, max_shard_size=None) -> None:
-        """Saves the weights as a `.weights.h5` file."""
+        """Saves the weights (and the optimizer's state) as a `.weights.h5` file.
+
+        Args:
+            filepath: ends in `.weights.h5`.
+            overwrite: whether an existing file may be replaced.
+            max_shard_size: not supported; must be None.
+
+        Raises:
+            ValueError: another ending, an unbuilt model, or shards.
+            FileExistsError: the file exists and `overwrite` is False.
+        """
         from narae.saving import save_weights
 
         save_weights(self, filepath, overwrite=overwrite, max_shard_size=max_shard_size)
 
     def load_weights(self, filepath, skip_mismatch: bool = False, **kwargs) -> None:
-        """Loads the weights of a `.weights.h5` or `.keras` file into this model."""
+        """Loads the weights of a `.weights.h5` or `.keras` file into this model.
+
+        Args:
+            filepath: the file; of a model of the same architecture.
+            skip_mismatch: warn about layers that do not fit, and leave them as they are.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: not a weights file, a damaged one, or one of another architecture.
+
+        >>> model.save_weights("model.weights.h5")
+        >>> model.load_weights("model.weights.h5")
+        """
         from narae.saving import load_weights
 
         load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)

@@ -130,7 +130,14 @@ def of_output(x: Tensor, y: np.ndarray, slope) -> Tensor:
 # ---- arithmetic ---------------------------------------------------------
 @op
 def add(x1: Any, x2: Any) -> Tensor:
-    """Computes `x1 + x2`."""
+    """Computes `x1 + x2`, element by element.
+
+    Args:
+        x1, x2: tensors or numbers whose shapes broadcast.
+
+    >>> narae.ops.add([1, 2], 0.5).numpy()
+    array([1.5, 2.5], dtype=float32)
+    """
     a, b = operands(x1, x2)
     if a.dtype == "bool":
         return logical_or(a, b)
@@ -568,7 +575,11 @@ def right_shift(x: Any, y: Any) -> Tensor:
 # ---- dtype ---------------------------------------------------------
 @op
 def cast(x: Any, dtype: str) -> Tensor:
-    """Converts to another dtype. Floats are cut to integers; nonzero becomes True."""
+    """Converts to another dtype. Floats are cut to integers; nonzero becomes True.
+
+    >>> narae.ops.cast([0.9, -1.9], "int32").numpy()
+    array([ 0, -1], dtype=int32)
+    """
     x, dtype = convert_to_tensor(x), dtypes.standardize_dtype(dtype)
     if x.dtype == dtype:
         return x
@@ -872,7 +883,11 @@ def round(x: Any, decimals: int = 0) -> Tensor:
 
 @op
 def clip(x: Any, x_min: Any, x_max: Any) -> Tensor:
-    """Limits `x` to [x_min, x_max]; numbers, tensors or None for no limit."""
+    """Limits `x` to [x_min, x_max]; numbers, tensors or None for no limit.
+
+    >>> narae.ops.clip([-2, 0, 7], -1, 3).numpy()
+    array([-1,  0,  3], dtype=int32)
+    """
     x = convert_to_tensor(x)
     if dtypes.is_float(x.dtype) and _is_number(x_min) and _is_number(x_max):
         low = -math.inf if x_min is None else float(x_min)

@@ -72,7 +72,11 @@ def stop_gradient(variable: Any) -> Tensor:
 # ---- views of the same memory ---------------------------------------------------------
 @op
 def reshape(x: Any, newshape: Any) -> Tensor:
-    """Gives the same elements in another shape; one size may be -1. No element is moved."""
+    """Gives the same elements in another shape; one size may be -1. No element is moved.
+
+    >>> narae.ops.reshape(narae.ops.ones((2, 3, 4)), (2, -1)).shape
+    (2, 12)
+    """
     x = convert_to_tensor(x)
     if isinstance(newshape, (int, np.integer)):
         newshape = (newshape,)
@@ -105,7 +109,11 @@ def _axes(who: str, axis, rank: int) -> tuple[int, ...]:
 
 @op
 def expand_dims(x: Any, axis: Any) -> Tensor:
-    """Adds axes of size 1 at the given places of the result."""
+    """Adds axes of size 1 at the given places of the result.
+
+    >>> narae.ops.expand_dims(narae.ops.ones((2, 3)), 1).shape
+    (2, 1, 3)
+    """
     x = convert_to_tensor(x)
     count = 1 if isinstance(axis, (int, np.integer)) else len(axis)
     new = _axes("expand_dims", axis, x.ndim + count)
@@ -130,7 +138,11 @@ def squeeze(x: Any, axis: Any = None) -> Tensor:
 # ---- moving elements ---------------------------------------------------------
 @op
 def transpose(x: Any, axes: Any = None) -> Tensor:
-    """Permutes the axes: axis i of the result is axis `axes[i]` of `x`. Default: reversed."""
+    """Permutes the axes: axis i of the result is axis `axes[i]` of `x`. Default: reversed.
+
+    >>> narae.ops.transpose(narae.ops.ones((2, 3, 4)), (0, 2, 1)).shape
+    (2, 4, 3)
+    """
     x = convert_to_tensor(x)
     axes = tuple(range(x.ndim))[::-1] if axes is None else _axes("transpose", axes, x.ndim)
     if len(axes) != x.ndim:
@@ -305,7 +317,19 @@ def _along(axis: int, start: int, stop: int) -> tuple:
 
 @op
 def concatenate(xs: Any, axis: int = 0) -> Tensor:
-    """Puts tensors one after another along an axis; the other sizes agree."""
+    """Puts tensors one after another along an axis; the other sizes agree.
+
+    Args:
+        xs: list of tensors.
+        axis: the axis along which they follow each other.
+
+    Raises:
+        ValueError: no tensor, or shapes that do not agree.
+
+    >>> narae.ops.concatenate([[[1], [2]], [[3], [4]]], axis=1).numpy()
+    array([[1, 3],
+           [2, 4]], dtype=int32)
+    """
     xs = operands(*xs)
     if not xs or xs[0].ndim == 0:
         raise ValueError("narae.ops.concatenate: expected one or more tensors that have axes")
@@ -338,7 +362,11 @@ def append(x1: Any, x2: Any, axis: int | None = None) -> Tensor:
 
 @op
 def stack(x: Any, axis: int = 0) -> Tensor:
-    """Puts tensors of one shape side by side along a new axis."""
+    """Puts tensors of one shape side by side along a new axis.
+
+    >>> narae.ops.stack([narae.ops.ones(3), narae.ops.zeros(3)], axis=1).shape
+    (3, 2)
+    """
     xs = operands(*x)
     if any(t.shape != xs[0].shape for t in xs):
         raise ValueError(
@@ -369,7 +397,11 @@ def dstack(xs: Any) -> Tensor:
 
 @op
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
-    """Cuts along an axis: in so many equal parts, or before the given indices."""
+    """Cuts along an axis: in so many equal parts, or before the given indices.
+
+    >>> [part.numpy().tolist() for part in narae.ops.split([1, 2, 3, 4], 2)]
+    [[1, 2], [3, 4]]
+    """
     x = convert_to_tensor(x)
     (axis,) = _axes("split", axis, x.ndim)
     n = x.shape[axis]

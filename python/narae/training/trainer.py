@@ -734,7 +734,12 @@ class Trainer:
         return logs if return_dict else self._in_order(logs)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict: bool = False):
-        """Returns the loss and the metrics of one batch."""
+        """Returns the loss and the metrics of one batch.
+
+        Args:
+            x, y, sample_weight: as for `fit`.
+            return_dict: return a dict by name instead of a list.
+        """
         self._require_compiled("test_on_batch")
         batch = prepare_batch(x, y, sample_weight)
         self._prepare(batch)
