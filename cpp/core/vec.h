@@ -101,18 +101,8 @@ inline Vec<T> min(Vec<T> a, Vec<T> b) {
   return (a < b) | (a != a) ? a : b;
 }
 
-// Lanes are combined pairwise, always in the same order.
-template <class T, class Combine>
-inline T fold(Vec<T> v, Combine combine) {
-  T lanes[kLanes<T>];
-  std::memcpy(lanes, &v, sizeof v);
-  for (int width = kLanes<T> / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lanes[i] = combine(lanes[i], lanes[i + width]);
-  }
-  return lanes[0];
-}
-
-// The same by halves of registers, for a combine(a, b) that takes vectors of any width.
+// Lanes are combined by halves of registers, always in the same order. combine(a, b) takes vectors
+// of any width.
 template <class T, int kWidth, class V, class Combine>
 inline T fold_halves(V v, Combine combine) {
   if constexpr (kWidth == 2) {
