@@ -86,8 +86,8 @@ class L2(Regularizer):
     Args:
         l2: factor of the squares.
 
-    >>> float(narae.regularizers.L2(0.1)(narae.ops.ones((2, 3))))
-    0.6000000238418579
+    >>> round(float(narae.regularizers.L2(0.1)(narae.ops.ones((2, 3)))), 3)
+    0.6
     """
 
     def __init__(self, l2: float = 0.01) -> None:
