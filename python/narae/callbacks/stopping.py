@@ -99,6 +99,14 @@ class TerminateOnNaN(Callback):
 
     Args:
         raise_error: raise RuntimeError instead of stopping quietly.
+
+    Example:
+
+    >>> stop = narae.callbacks.TerminateOnNaN()
+    >>> history = model.fit(x * np.nan, y, epochs=5, verbose=0, callbacks=[stop])
+    Batch 0: Invalid loss, terminating training
+    >>> history.epoch
+    [0]
     """
 
     def __init__(self, raise_error: bool = False):

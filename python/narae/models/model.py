@@ -291,7 +291,15 @@ def _is_overridden_call(model) -> bool:
 
 
 def model_from_json(json_string: str, custom_objects: dict | None = None) -> Model:
-    """Returns the model whose architecture `Model.to_json` gave; its weights are new."""
+    """Returns the model whose architecture `Model.to_json` gave; its weights are new.
+
+    Args:
+        json_string: what `to_json` returned.
+        custom_objects: from name to class or function, for what is not narae's own.
+
+    >>> narae.models.model_from_json(model.to_json()).count_params()
+    4
+    """
     from narae.saving.registry import deserialize_keras_object
 
     return deserialize_keras_object(json.loads(json_string), custom_objects=custom_objects)

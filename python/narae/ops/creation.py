@@ -86,7 +86,11 @@ def full_like(x: Any, fill_value: Any, dtype: str | None = None) -> Tensor:
 
 
 def arange(start: Any, stop: Any = None, step: Any = None, dtype: str | None = None) -> Tensor:
-    """Counts from `start` (0 if only one bound is given) to before `stop`, by `step`."""
+    """Counts from `start` (0 if only one bound is given) to before `stop`, by `step`.
+
+    >>> narae.ops.arange(1, 7, 2).numpy()
+    array([1, 3, 5], dtype=int32)
+    """
     if stop is None:
         start, stop = 0, start
     start, stop, step = (plain_number(v) for v in (start, stop, 1 if step is None else step))

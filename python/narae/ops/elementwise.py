@@ -477,6 +477,9 @@ def where(condition: Any, x1: Any = None, x2: Any = None) -> Tensor:
     """Gives `x1` where the condition holds, else `x2`; all three broadcast.
 
     Without `x1` and `x2`: the indices where it holds, one tensor for each dimension.
+
+    >>> narae.ops.where([True, False], [1, 2], 0).numpy()
+    array([1, 0], dtype=int32)
     """
     if x1 is None or x2 is None:
         if x1 is not x2:

@@ -99,6 +99,10 @@ class History(Callback):
     Attributes:
         epoch: the numbers of the epochs, `[0, 1, ...]`.
         history: from each name in the logs to its list of values.
+
+    >>> history = model.fit(x, y, epochs=3, verbose=0)
+    >>> history.epoch, len(history.history["loss"])
+    ([0, 1, 2], 3)
     """
 
     def __init__(self):
