@@ -594,6 +594,7 @@ class Trainer:
             if validation is not None and _is_due(epoch, validation_freq):
                 values = self._evaluate(validation, callbacks)
                 logs.update({f"val_{name}": value for name, value in values.items()})
+                logs = dict(sorted(logs.items()))
             callbacks.on_epoch_end(epoch, logs)
             if self.stop_training:
                 break
