@@ -58,7 +58,10 @@ def test_mnist_cnn(mnist):
             layers.Dense(10, activation="softmax"),
         ]
     )
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    rate = narae.optimizers.schedules.CosineDecay(2e-3, decay_steps=5 * (60000 // 64 + 1))
+    model.compile(
+        narae.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     model.fit(x[..., None], y, epochs=5, batch_size=64, verbose=2)
     _, accuracy = model.evaluate(x_test[..., None], y_test, verbose=0)
     print(f"test accuracy {accuracy:.4f}")
