@@ -45,6 +45,21 @@ def test_unknown_instruction_set():
         config.set_isa("sse9")
 
 
+@pytest.mark.parametrize(
+    "name, value",
+    [("NARAE_ISA", "sse9"), ("NARAE_NUM_THREADS", "many"), ("NARAE_NUM_THREADS", "0")],
+)
+def test_wrong_environment(name, value):
+    """A typing error in a script must not go unnoticed."""
+    code = """
+try:
+    import narae
+except ValueError as error:
+    print(error)
+"""
+    assert value in python(code, **{name: value})
+
+
 def test_number_of_threads():
     assert python("import narae; print(narae.config.num_threads())", NARAE_NUM_THREADS="3") == "3"
     before = config.num_threads()

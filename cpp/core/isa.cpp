@@ -1,8 +1,5 @@
 #include "core/isa.h"
 
-#include <cstdlib>
-#include <cstring>
-
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -54,19 +51,16 @@ bool cpu_has(Isa isa) { return isa == Isa::neon; }
 bool cpu_has(Isa isa) { return isa == Isa::base; }
 #endif
 
-Isa choose() {
-  const char* wanted = std::getenv("NARAE_ISA");
+Isa widest() {
   Isa best = Isa::base;
   for (Isa isa : kAllIsas) {
-    if (!isa_supported(isa)) continue;
-    best = isa;  // kAllIsas goes from narrow to wide
-    if (wanted && std::strcmp(wanted, isa_name(isa)) == 0) return isa;
+    if (isa_supported(isa)) best = isa;  // kAllIsas goes from narrow to wide
   }
   return best;
 }
 
 Isa& current() {
-  static Isa chosen = choose();
+  static Isa chosen = widest();
   return chosen;
 }
 

@@ -15,7 +15,7 @@ const char* isa_name(Isa isa);
 bool isa_built(Isa isa);
 bool isa_supported(Isa isa);  // built, and this CPU and operating system run it
 
-Isa isa();          // the one in use: $NARAE_ISA, else the widest supported
+Isa isa();          // the one in use: the widest supported, unless set
 void set_isa(Isa);  // must be supported
 
 template <class Table, Isa I>

@@ -5,7 +5,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -194,13 +193,7 @@ ThreadPool* workers() {
 
 }  // namespace
 
-int default_num_threads() {
-  if (const char* text = std::getenv("NARAE_NUM_THREADS")) {
-    const int wanted = std::atoi(text);
-    if (wanted >= 1) return wanted;
-  }
-  return allowed_cpus();
-}
+int default_num_threads() { return allowed_cpus(); }
 
 int num_threads() {
   if (threads.load() == 0) threads.store(default_num_threads());

@@ -15,8 +15,8 @@ namespace narae {
 
 int num_threads();
 void set_num_threads(int threads);  // >= 1
-int default_num_threads();  // $NARAE_NUM_THREADS, else CPUs allowed by affinity mask and cgroup
-                            // quota
+int default_num_threads();          // CPUs allowed by affinity mask and cgroup quota
+                                    // quota
 
 // Workspace of the calling thread, kScratchBytes long, 64-byte aligned; its content is lost at the
 // next kernel.

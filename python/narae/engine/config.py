@@ -104,3 +104,19 @@ def memory_stats() -> dict[str, int]:
 def empty_cache() -> None:
     """Gives memory that is kept for reuse back to the system."""
     _core.empty_cache()
+
+
+def _read_environment() -> None:
+    """Applies $NARAE_ISA and $NARAE_NUM_THREADS; a wrong value is an error, not a default."""
+    if name := os.environ.get("NARAE_ISA"):
+        set_isa(name)
+    if threads := os.environ.get("NARAE_NUM_THREADS"):
+        if not threads.isdecimal():
+            raise ValueError(
+                "narae: expected NARAE_NUM_THREADS to be a positive integer. "
+                f"Received: NARAE_NUM_THREADS={threads!r}"
+            )
+        set_num_threads(int(threads))
+
+
+_read_environment()
