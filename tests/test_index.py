@@ -500,3 +500,12 @@ def test_empty_scatters():
         indices = np.zeros((n if shape[0] else 0, 1), "int32")
         y = ops.scatter(indices, np.zeros((len(indices), shape[1])), shape)
         np.testing.assert_array_equal(y, np.zeros(shape))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+@pytest.mark.parametrize("width", [1, 40])
+def test_integers_wrap_around(isa, dtype, width):
+    x = np.full((1, width), np.iinfo(dtype).max, dtype)
+    twice = ops.scatter_update(x, [[0]], x, "add")
+    np.testing.assert_array_equal(twice, np.full_like(x, -2))
+    np.testing.assert_array_equal(ops.scatter_update(x, [[0]], x, "mul"), np.ones_like(x))

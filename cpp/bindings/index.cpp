@@ -57,8 +57,10 @@ py::array resolve(const std::string& who, const py::array& indices, const Shape&
     Output<std::int64_t> flat(Shape(shape.begin(), shape.end() - 1));
     const T* from = index.data();
     std::int64_t* to = flat.data();
-    py::gil_scoped_release release;
-    launch_check([=] { resolve_indices(who, from, to, shape, sizes, wrap); });
+    {
+      py::gil_scoped_release release;
+      launch_check([=] { resolve_indices(who, from, to, shape, sizes, wrap); });
+    }
     return flat.array();
   });
 }

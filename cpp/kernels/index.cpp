@@ -138,41 +138,52 @@ void combine(const ScatterArgs<T>& args, const Op& op) {
   });
 }
 
-// Sums of integers wrap around.
+// Integers wrap around, which only unsigned ones may.
+template <class V>
+struct Wrapping {
+  using type = V;
+};
+template <>
+struct Wrapping<std::int32_t> {
+  using type = std::uint32_t;
+};
+template <>
+struct Wrapping<std::int64_t> {
+  using type = std::uint64_t;
+};
+template <>
+struct Wrapping<Vec<std::int32_t>> {
+  using type = Vec<std::uint32_t>;
+};
+template <>
+struct Wrapping<Vec<std::int64_t>> {
+  using type = Vec<std::uint64_t>;
+};
+
 struct Add {
   template <class V>
   V operator()(V a, V b) const {
-    return a + b;
-  }
-  std::int32_t operator()(std::int32_t a, std::int32_t b) const {
-    return static_cast<std::int32_t>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b));
-  }
-  std::int64_t operator()(std::int64_t a, std::int64_t b) const {
-    return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
+    using W = typename Wrapping<V>::type;
+    return (V)((W)a + (W)b);
   }
 };
 struct Multiply {
   template <class V>
   V operator()(V a, V b) const {
-    return a * b;
-  }
-  std::int32_t operator()(std::int32_t a, std::int32_t b) const {
-    return static_cast<std::int32_t>(static_cast<std::uint32_t>(a) * static_cast<std::uint32_t>(b));
-  }
-  std::int64_t operator()(std::int64_t a, std::int64_t b) const {
-    return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) * static_cast<std::uint64_t>(b));
+    using W = typename Wrapping<V>::type;
+    return (V)((W)a * (W)b);
   }
 };
 struct Max {
   template <class V>
   V operator()(V a, V b) const {
-    return (a > b) | (a != a) ? a : b;
+    return ((a > b) | (a != a)) ? a : b;
   }
 };
 struct Min {
   template <class V>
   V operator()(V a, V b) const {
-    return (a < b) | (a != a) ? a : b;
+    return ((a < b) | (a != a)) ? a : b;
   }
 };
 
