@@ -1,6 +1,8 @@
 """Optimizers against the real Keras: weights after steps, state in its order, configs, messages."""
 
+import copy
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -315,6 +317,23 @@ def test_saved_state_continues():
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     with pytest.warns(UserWarning, match="not loaded"):
         optimizers.SGD().load_own_variables(store)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize("rate", [0.1, schedules.CosineDecay(0.1, 5)])
+def test_copies(copied, rate):
+    optimizer = optimizers.Nadam(rate, weight_decay=0.1)
+    assert copied(optimizer).get_config() == optimizer.get_config()
+    w = variables()
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.apply(gradients(1), w)
+    other, other_w = copied((optimizer, w))
+    for i in (2, 3):
+        optimizer.apply(gradients(i), w)
+        other.apply(gradients(i), other_w)
+    for a, b in zip([*w, *optimizer.variables], [*other_w, *other.variables], strict=True):
+        assert not np.shares_memory(a.array, b.array)
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
 def test_scale_loss():

@@ -495,6 +495,13 @@ class Optimizer:
         for i, variable in enumerate(self._variables):
             variable.assign(np.asarray(store[str(i)]))
 
+    def __reduce__(self) -> tuple:
+        """Copies and pickles are made anew, in flat memory of their own."""
+        places = [i for i, v in enumerate(self._trainable_variables) if not self._decays(v)]
+        state = [v.numpy() for v in self._variables]
+        variables = self._trainable_variables if self.built else None
+        return _restore, (type(self), self.get_config(), variables, places, state)
+
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, as plain values."""
         if self._learning_rate is self._rate:
@@ -526,3 +533,19 @@ class Optimizer:
             rate = schedules.deserialize(config["learning_rate"], custom_objects)
             config = {**config, "learning_rate": rate}
         return cls(**config)
+
+
+def _restore(
+    cls: type[Optimizer],
+    config: dict[str, Any],
+    variables: list[Variable] | None,
+    without_decay: list[int],
+    state: list[np.ndarray],
+) -> Optimizer:
+    optimizer = cls.from_config(config)
+    if variables is not None:
+        optimizer.exclude_from_weight_decay([variables[i] for i in without_decay])
+        optimizer.build(variables)
+    for variable, value in zip(optimizer._variables, state):
+        variable.assign(value)
+    return optimizer
