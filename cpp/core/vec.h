@@ -94,11 +94,11 @@ inline void store_partial(T* p, Vec<T> v, std::int64_t n) {
 // As std::max(a, b) and NumPy's maximum for numbers; a NaN in either comes out.
 template <class T>
 inline Vec<T> max(Vec<T> a, Vec<T> b) {
-  return (a > b) | (a != a) ? a : b;
+  return ((a > b) | (a != a)) ? a : b;
 }
 template <class T>
 inline Vec<T> min(Vec<T> a, Vec<T> b) {
-  return (a < b) | (a != a) ? a : b;
+  return ((a < b) | (a != a)) ? a : b;
 }
 
 // Lanes are combined by halves of registers, always in the same order. combine(a, b) takes vectors
@@ -120,11 +120,11 @@ inline T sum(Vec<T> v) {
 }
 template <class T>
 inline T max_lane(Vec<T> v) {
-  return fold_halves<T, kLanes<T>>(v, [](auto a, auto b) { return (a > b) | (a != a) ? a : b; });
+  return fold_halves<T, kLanes<T>>(v, [](auto a, auto b) { return ((a > b) | (a != a)) ? a : b; });
 }
 template <class T>
 inline T min_lane(Vec<T> v) {
-  return fold_halves<T, kLanes<T>>(v, [](auto a, auto b) { return (a < b) | (a != a) ? a : b; });
+  return fold_halves<T, kLanes<T>>(v, [](auto a, auto b) { return ((a < b) | (a != a)) ? a : b; });
 }
 
 // body(offset, lanes) over [0, n): whole registers, then one call with lanes < kLanes for the rest.

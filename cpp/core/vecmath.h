@@ -123,7 +123,7 @@ inline Vec<T> log(Vec<T> x) {
   constexpr T kInfinity = T(__builtin_inf());
   y = x == kInfinity ? x : y;
   y = x == 0 ? broadcast(-kInfinity) : y;
-  return (x < 0) | (x != x) ? broadcast(T(__builtin_nan(""))) : y;
+  return ((x < 0) | (x != x)) ? broadcast(T(__builtin_nan(""))) : y;
 }
 
 // log(1 + x): the rounding error c of u = 1 + x is made good by log(u + c) = log(u) + c / u.

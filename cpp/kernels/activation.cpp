@@ -57,7 +57,7 @@ struct Relu6 {
   }
   template <class T>
   static Vec<T> dx(Vec<T> dy, Vec<T> x, const T*) {
-    return (x > 0) & (x < 6) ? dy : zero<T>();
+    return ((x > 0) & (x < 6)) ? dy : zero<T>();
   }
 };
 struct GeneralRelu {  // p = negative_slope, max_value, threshold
@@ -209,7 +209,7 @@ struct HardSigmoid {
   }
   template <class T>
   static Vec<T> dx(Vec<T> dy, Vec<T> x, const T*) {
-    return (x > -3) & (x < 3) ? dy / T(6) : zero<T>();
+    return ((x > -3) & (x < 3)) ? dy / T(6) : zero<T>();
   }
 };
 struct HardSilu {
@@ -229,7 +229,7 @@ struct HardTanh {
   }
   template <class T>
   static Vec<T> dx(Vec<T> dy, Vec<T> x, const T*) {
-    return (x > -1) & (x < 1) ? dy : zero<T>();
+    return ((x > -1) & (x < 1)) ? dy : zero<T>();
   }
 };
 struct HardShrink {  // p = threshold
@@ -300,7 +300,7 @@ struct SparseSigmoid {
   }
   template <class T>
   static Vec<T> dx(Vec<T> dy, Vec<T> x, const T*) {
-    return (x > -1) & (x < 1) ? T(0.5) * dy : zero<T>();
+    return ((x > -1) & (x < 1)) ? T(0.5) * dy : zero<T>();
   }
 };
 struct Clip {  // p = low, high
@@ -310,7 +310,7 @@ struct Clip {  // p = low, high
   }
   template <class T>
   static Vec<T> dx(Vec<T> dy, Vec<T> x, const T* p) {
-    return (x >= p[0]) & (x <= p[1]) ? dy : zero<T>();
+    return ((x >= p[0]) & (x <= p[1])) ? dy : zero<T>();
   }
 };
 

@@ -54,7 +54,7 @@ struct Max {
   static constexpr T kIdentity = lowest<T>();
   template <class V>
   static V combine(V a, V b) {
-    return (a > b) | (a != a) ? a : b;
+    return ((a > b) | (a != a)) ? a : b;
   }
 };
 template <class T>
@@ -62,7 +62,7 @@ struct Min {
   static constexpr T kIdentity = highest<T>();
   template <class V>
   static V combine(V a, V b) {
-    return (a < b) | (a != a) ? a : b;
+    return ((a < b) | (a != a)) ? a : b;
   }
 };
 

@@ -175,7 +175,7 @@ T clip_one(T q, T epsilon) {
 // t where q is inside the clipping bounds, else 0.
 template <class T>
 Vec<T> where_inside(Vec<T> q, Vec<T> t, T epsilon) {
-  return (q >= epsilon) & (q <= T(1) - epsilon) ? t : Vec<T>{};
+  return ((q >= epsilon) & (q <= T(1) - epsilon)) ? t : Vec<T>{};
 }
 
 template <class T>
