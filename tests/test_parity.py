@@ -15,10 +15,11 @@ EPOCHS = 5
 TOLERANCE = 1e-3
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def keras():
     import keras
 
+    keras.utils.set_random_seed(7)
     return keras
 
 

@@ -197,7 +197,8 @@ def wide_and_deep(k):
     a = k.layers.Input((3,), name="wide")
     b = k.layers.Input((6,), name="deep")
     h = k.layers.Dense(16, activation="selu", kernel_initializer="lecun_normal")(b)
-    h = k.layers.Dense(16, activation="leaky_relu", bias_regularizer="l1")(h)
+    # L1 not on a bias: it starts at 0, where the slope of |w| is 1 in JAX and 0 here
+    h = k.layers.Dense(16, activation="leaky_relu", kernel_regularizer="l1")(h)
     main = k.layers.Dense(1, name="main")(k.layers.Concatenate()([a, h]))
     other = k.layers.Dense(1, name="other")(h)
     m = k.Model([a, b], [main, other])
