@@ -13,7 +13,6 @@ import pytest
 os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras")
 jax = pytest.importorskip("jax")
-jax.config.update("jax_disable_most_optimizations", True)  # half of the time would be compiling
 
 import narae  # noqa: E402
 from layer_cases import CASES, arguments_of, inputs_of, make, name_of  # noqa: E402
@@ -21,6 +20,14 @@ from narae import layers, ops  # noqa: E402
 from narae.engine.tape import GradientTape  # noqa: E402
 
 pytestmark = pytest.mark.keras
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Half of the time would be compiling. Put back, for the setting is the whole process's."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def comparable(config):
