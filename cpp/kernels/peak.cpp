@@ -19,8 +19,10 @@ std::int64_t operations(std::int64_t rounds) {
 
 template <class T>
 void multiply_add(std::int64_t rounds, T* sink) {
-  Vec<T> sums[kSums] = {};
-  Vec<T> factor = broadcast(*sink), term = factor;
+  Vec<T> sums[kSums];
+  // Different starts: equal sums would be computed once.
+  for (int i = 0; i < kSums; ++i) sums[i] = broadcast(T(i) * *sink);
+  const Vec<T> factor = broadcast(*sink), term = factor;
   for (std::int64_t r = 0; r < rounds; ++r) {
     NARAE_UNROLL
     for (int i = 0; i < kSums; ++i) sums[i] = sums[i] * factor + term;
