@@ -6,9 +6,9 @@
 Every library gets the same inputs, as its own arrays, and its results (gradients too) are compared
 with narae's before anything is timed. Calls are timed one by one, in short turns library after
 library, so that a noisy moment meets all of them. Ratios are the peer's best time divided by
-narae's: above 1, narae is faster. GFLOP/s and GB/s count the work that the operation needs, not what
-a library does; the peaks (a loop of multiply-adds in registers, a copy between large buffers) are
-measured in the same run.
+narae's: above 1, narae is faster. GFLOP/s and GB/s count the work that the operation needs, not
+what a library does; the peaks (a loop of multiply-adds in registers, a copy between large buffers)
+are measured in the same run.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TURN = 0.03  # seconds that a library keeps the floor
 
 
 class Lazy:
-    """A module that is imported when it is first used: peers that were not asked for cost nothing."""
+    """A module that is imported when it is first used: peers not asked for cost nothing."""
 
     def __init__(self, name: str):
         self._name = name
