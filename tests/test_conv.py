@@ -18,6 +18,7 @@ from narae.engine import (
     value_and_grad,
 )
 from reference import conv as reference
+from reference import winograd
 
 
 def check(op, name, *arrays, dtype="float32", **options):
@@ -31,12 +32,26 @@ def check(op, name, *arrays, dtype="float32", **options):
         tape.watch(watched)
         y = op(*tensors, options)
     assert y.dtype == dtype
-    assert_close(y.numpy(), forward(*arrays, **options), "conv", forward(*sizes, **options))
     dy = randn(y.shape, dtype, seed=9)
+    scale, scales = forward(*sizes, **options), backward(np.abs(dy), *sizes, **options)
+    if winograd_may_run(name, *arrays[:2], options):
+        padding = options.get("padding", "valid")
+        scale = np.maximum(scale, winograd.conv(*sizes[:2], padding, np.abs))
+        terms = winograd.conv_backward(dy, *sizes[:2], padding, np.abs)
+        scales = [*map(np.maximum, scales, terms), *scales[2:]]
+    assert_close(y.numpy(), forward(*arrays, **options), "conv", scale)
     got = tape.gradient(y, watched, output_gradients=convert_to_tensor(dy))
     expected = [g for g in backward(dy, *arrays, **options) if g is not None]
-    scale = [g for g in backward(np.abs(dy), *sizes, **options) if g is not None]
-    assert_close([g.numpy() for g in got], expected, "conv", scale)
+    assert_close([g.numpy() for g in got], expected, "conv", [g for g in scales if g is not None])
+
+
+WINOGRAD = [(3, 3), (5, 5), (1, 3), (1, 5), (3,), (5,)]
+
+
+def winograd_may_run(name, x, w, options):
+    """Whether the kernel may go by Winograd's algorithm, whose errors are relative to its terms."""
+    plain = name == "conv" and options.get("strides", 1) == options.get("dilation", 1) == 1
+    return plain and w.shape[:-2] in WINOGRAD and w.shape[-2] == x.shape[-1]
 
 
 def run_conv(x, w, b, options):
@@ -76,6 +91,57 @@ def test_conv(isa, size, kernel, strides, dilation, padding, dtype):
 def test_conv_channels(isa, channels, filters, dtype):
     x, w = randn((3, 7, 6, channels)), randn((3, 3, channels, filters))
     check(run_conv, "conv", x, w, None, dtype=dtype, padding="same")
+
+
+@pytest.mark.parametrize("kernel", WINOGRAD)
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_winograd_reference(kernel, padding):
+    x, w = randn((2, *(9, 11)[: len(kernel)], 3), "float64"), randn((*kernel, 3, 4), "float64")
+    y = reference.conv(x, w, padding=padding)
+    np.testing.assert_allclose(winograd.conv(x, w, padding), y, rtol=0, atol=1e-12)
+    dy = randn(y.shape, "float64")
+    for actual, expected in zip(
+        winograd.conv_backward(dy, x, w, padding),
+        reference.conv_backward(dy, x, w, padding=padding),
+    ):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-11)
+
+
+# Sizes below, at and above a tile, a register and a block of channels, few tiles and many.
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("kernel", WINOGRAD)
+@pytest.mark.parametrize(
+    ("N", "size", "channels", "filters"),
+    [(1, (9, 8), 16, 16), (2, (13, 14), 17, 40), (5, (12, 21), 33, 65), (1, (16, 15), 130, 129)],
+)
+def test_winograd(isa, N, size, channels, filters, kernel, padding, dtype):
+    size = size if len(kernel) == 2 else (size[0] * size[1],)
+    x, w = randn((N, *size, channels)), randn((*kernel, channels, filters))
+    x *= 10 ** np.random.default_rng(1).uniform(-2, 2, x.shape)  # a tile holds large and small
+    check(run_conv, "conv", x, w, randn(filters), dtype=dtype, padding=padding)
+
+
+def test_winograd_in_large_blocks(isa):
+    """A filter too large to be shared by the chunks; the other one has many."""
+    x, w = randn((11, 8, 7, 300)), randn((3, 3, 300, 330))
+    check(run_conv, "conv", x, w, None, padding="same")
+    x, w = randn((40, 8, 7, 70)), randn((3, 3, 70, 90))
+    check(run_conv, "conv", x, w, None, padding="same")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_winograd_keeps_what_is_not_finite(isa, value):
+    """Outputs that see the value are not finite, those two tiles away do not change."""
+    x, w = randn((1, 32, 32, 32)), randn((3, 3, 32, 32))
+    expected = ops.conv(x, w, padding="same").numpy()
+    x[0, 13, 17, 5] = value
+    y = ops.conv(x, w, padding="same").numpy()
+    assert not np.isfinite(y[0, 12:15, 16:19]).any()
+    far = np.ones((32, 32), bool)
+    far[8:20, 12:24] = False
+    np.testing.assert_array_equal(y[0, far], expected[0, far])
+    assert not np.isfinite(y[0, 12:16, 16:20]).any(), "this shape does not go by Winograd any more"
 
 
 @pytest.mark.parametrize(
@@ -227,14 +293,17 @@ def test_empty(isa, shape):
 
 def test_threads_give_the_same_bits(isa):
     x, w = randn((5, 15, 17, 20)), randn((3, 3, 20, 40))
-    d = randn((3, 3, 20, 1))
+    d, large = randn((3, 3, 20, 1)), randn((9, 16, 16, 80))
+    u = randn((3, 3, 80, 70))
     results = []
     before = _core.num_threads()
     for threads in (1, 2, 5):
         _core.set_num_threads(threads)
         f = value_and_grad(lambda x, w: ops.sum(ops.conv(x, w, strides=2) ** 2))
         g = value_and_grad(lambda x, w: ops.sum(ops.depthwise_conv(x, w) ** 2))
-        results.append([t.numpy() for v, (a, b) in (f(x, w), g(x, d)) for t in (v, a, b)])
+        h = value_and_grad(lambda x, w: ops.sum(ops.conv(x, w, padding="same") ** 2))
+        calls = f(x, w), g(x, d), h(large, u)
+        results.append([t.numpy() for v, (a, b) in calls for t in (v, a, b)])
     _core.set_num_threads(before)
     for other in results[1:]:
         for a, b in zip(results[0], other):

@@ -2,6 +2,7 @@
 
 #include "core/isa.h"
 #include "kernels/patch.h"
+#include "kernels/winograd.h"
 
 namespace narae {
 namespace NARAE_ISA {
@@ -182,6 +183,21 @@ struct Gather {
     return is_narrow() ? round_up(channels, kLanes<T>) : channels;
   }
   int64_t packed_sum() const { return cut.depth() * round_up(columns, kNR<T>); }
+  int64_t packed_size() const {
+    int64_t size = groups * cut.sums() * packed_sum();
+    visit_winograd([&](const auto& product) { size = product.packed_size(); });
+    return size;
+  }
+
+  template <class Visit>
+  bool visit_winograd(const Visit& visit) const {
+    const auto fill = [&](auto& p) {
+      p.N = cut.N, p.C = cut.C, p.F = columns;
+      p.source = source, p.w = w, p.w_tap = w_tap, p.w_row = w_row, p.w_col = w_col;
+      p.target = target, p.bias = bias, p.activate = activate, p.packed = packed;
+    };
+    return groups == 1 && NARAE_ISA::visit_winograd<T, Winograd>(cut.axis, fill, visit);
+  }
 
   // w in strips of kNR columns, for each group and part of the sum.
   void pack() const {
@@ -270,6 +286,7 @@ struct Gather {
   void run() const {
     const int64_t boxes = cut.position_boxes();
     if (boxes == 0 || columns == 0) return;
+    if (visit_winograd([](const auto& product) { product.run(); })) return;
     pack();
     // Few boxes: columns are split too, so that every thread finds work.
     const int64_t most = boxes * groups >= 16 ? 4096 : 64;
@@ -299,13 +316,8 @@ Gather<T> gather_forward(const ConvShape& s) {
 }
 
 template <class T>
-int64_t packed_size(const Gather<T>& g) {
-  return g.groups * g.cut.sums() * g.packed_sum();
-}
-
-template <class T>
 int64_t forward_workspace(const ConvShape& s) {
-  return packed_size(gather_forward<T>(s));
+  return gather_forward<T>(s).packed_size();
 }
 
 template <class T>
@@ -330,7 +342,7 @@ template <class T>
 int64_t input_gradient_workspace(const ConvShape& s) {
   int64_t size = 0;
   for_phases(s, [&](const Axis(&axis)[3]) {
-    const int64_t needed = packed_size(gather_gradient<T>(s, axis));
+    const int64_t needed = gather_gradient<T>(s, axis).packed_size();
     if (needed > size) size = needed;
   });
   return size;
@@ -367,6 +379,19 @@ struct FilterGradient {
   }
 
   int64_t size() const { return s.kernel[0] * s.kernel[1] * s.kernel[2] * (s.C / s.groups) * s.F; }
+
+  int64_t workspace() const {
+    int64_t needed = splits > 1 ? splits * size() : 0;
+    visit_winograd(nullptr, nullptr, [&](const auto& sums) { needed = sums.workspace(); });
+    return needed;
+  }
+
+  template <class Visit>
+  bool visit_winograd(const T* x, const T* dy, const Visit& visit) const {
+    const auto fill = [&](auto& p) { p.N = s.N, p.C = s.C, p.F = s.F, p.x = x, p.dy = dy; };
+    return s.groups == 1 &&
+           NARAE_ISA::visit_winograd<T, WinogradFilterGradient>(cut.axis, fill, visit);
+  }
 
   void task(int64_t split, int64_t g, int64_t sum, int64_t n0, const T* x, const T* dy,
             T* dw) const {
@@ -411,6 +436,7 @@ struct FilterGradient {
   void run(const T* x, const T* dy, T* dw, T* copies) const {
     if (size() == 0) return;
     if (cut.position_boxes() == 0) return clear(dw, size());
+    if (visit_winograd(x, dy, [&](const auto& sums) { sums.run(dw, copies); })) return;
     const int64_t sums = cut.sums();
     parallel_for(splits * s.groups * sums * blocks, [&](int64_t i) {
       const int64_t split = i / blocks / sums / s.groups;
@@ -423,8 +449,7 @@ struct FilterGradient {
 
 template <class T>
 int64_t filter_gradient_workspace(const ConvShape& s) {
-  const FilterGradient<T> g(s);
-  return g.splits > 1 ? g.splits * g.size() : 0;
+  return FilterGradient<T>(s).workspace();
 }
 
 template <class T>
