@@ -1,103 +1,337 @@
-"""The cost of one training step of small models: where frameworks spend their time on overhead.
+"""Training steps of twelve models, against PyTorch, JAX and TensorFlow.
 
-python bench/bench_training_step.py [--threads 1] [--peers keras,torch] [--json FILE]
+python bench/bench_training_step.py --peers torch,compile,jax,tf [--threads N] [--models a,b]
+    [--hog] [--json FILE]
+
+A step is forward, backward and update on one batch that is in memory. Peers: `torch` (eager, as
+usually written), `compile` (torch.compile, fused optimizer), `jax` (one jitted function of Keras's
+stateless calls, with donated state), `tf` (Keras's compiled train_step on TensorFlow), and `narae1`
+(narae with one thread). Each library works in a process of its own (see worker.py); the models
+are checked to have equal parameters, and equal losses from equal weights where the weights can be
+copied; then the libraries take turns.
 """
 
 import argparse
+import contextlib
 import json
-import time
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
 
 import numpy as np
+from training_models import DATA, KERAS, torch_models
+from worker import Worker, peak_bytes
 
-import narae
-from narae import layers
+CHECKED_STEPS = 4
 
-BATCH = 32
-
-
-def mlp_tabular():
-    """8-50-50-50-1, Adam: the California housing network."""
-    model = narae.Sequential(
-        [
-            layers.Input((8,)),
-            *[layers.Dense(50, activation="relu") for _ in range(3)],
-            layers.Dense(1),
-        ]
-    )
-    model.compile("adam", "mse")
-    rng = np.random.default_rng(0)
-    return model, rng.normal(size=(BATCH, 8)).astype("float32"), rng.normal(size=(BATCH, 1))
+# The libraries, each in its worker: a function of the model's name and of the file of weights that
+# returns (number of trained parameters, step() -> loss as a float, run(n)).
 
 
-def mlp_mnist():
-    """784-300-100-10, SGD: the notes' MNIST network."""
-    model = narae.Sequential(
-        [
-            layers.Input((784,)),
-            layers.Dense(300, activation="relu"),
-            layers.Dense(100, activation="relu"),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    rng = np.random.default_rng(0)
-    return model, rng.normal(size=(BATCH, 784)).astype("float32"), rng.integers(0, 10, BATCH)
+def narae_step(name, weights):
+    import narae
+
+    model, loss, optimizer = KERAS[name](narae)
+    base = peak_bytes()
+    model.compile(optimizer, _keras_loss(narae, loss), jit_compile=True)
+    np.savez(weights, *model.get_weights())
+    x, y = DATA[name]()
+    train = model.make_train_function()
+
+    def step():
+        return float(model.train_on_batch(x, y))
+
+    def run(count):
+        for _ in range(count):
+            train(x, y)
+
+    return base, _count(model), step, run
 
 
-def step_seconds(model, x, y, steps: int = 2000, repeats: int = 7) -> tuple[float, float]:
-    """Returns (best, median) seconds for a step of `fit`, over several runs of `steps` steps."""
-    x, y = np.tile(x, (steps, 1)), np.concatenate([y] * steps)
-    model.fit(x[: 4 * BATCH], y[: 4 * BATCH], batch_size=BATCH, verbose=0)
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        model.fit(x, y, batch_size=BATCH, verbose=0)
-        times.append((time.perf_counter() - start) / steps)
-    return min(times), float(np.median(times))
+def jax_step(name, weights):
+    os.environ["KERAS_BACKEND"] = "jax"
+    import jax
+    import keras
+
+    base = peak_bytes()
+    model, loss, optimizer = _keras_model(keras, name, weights)
+    optimizer.build(model.trainable_variables)
+
+    def loss_of(trained, fixed, x, y):
+        y_pred, fixed = model.stateless_call(trained, fixed, x, training=True)
+        return loss(y, y_pred), fixed
+
+    def update(state, x, y):
+        trained, fixed, slots = state
+        gradient = jax.value_and_grad(loss_of, has_aux=True)
+        (value, fixed), gradients = gradient(trained, fixed, x, y)
+        trained, slots = optimizer.stateless_apply(slots, gradients, trained)
+        return value, (trained, fixed, slots)
+
+    update = jax.jit(update, donate_argnums=0)
+    parts = model.trainable_variables, model.non_trainable_variables, optimizer.variables
+    state = tuple([jax.numpy.array(v.value) for v in part] for part in parts)
+    x, y = (jax.device_put(a) for a in DATA[name]())
+
+    def step():
+        nonlocal state
+        value, state = update(state, x, y)
+        return float(value)
+
+    def run(count):
+        nonlocal state
+        for _ in range(count):
+            value, state = update(state, x, y)
+        value.block_until_ready()
+
+    return base, _count(model), step, run
 
 
-def torch_step_seconds(steps: int = 500, repeats: int = 5) -> tuple[float, float]:
-    """The tabular network's step in PyTorch, eager, one thread."""
+def tf_step(name, weights):
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import keras
+    import tensorflow as tf
+
+    base = peak_bytes()
+    threads = len(os.sched_getaffinity(0))
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    model, loss, optimizer = _keras_model(keras, name, weights)
+    model.compile(optimizer, loss)
+    x, y = map(tf.constant, DATA[name]())
+    train = tf.function(model.train_step, jit_compile=model.jit_compile)
+
+    def step():
+        model.reset_metrics()
+        return float(train((x, y))["loss"])
+
+    def run(count):
+        for _ in range(count):
+            train((x, y))
+
+    return base, _count(model), step, run
+
+
+def torch_step(name, weights, compiled=False):
     import torch
 
-    torch.set_num_threads(1)
-    sizes = (8, 50, 50, 50, 1)
-    parts = []
-    for a, b in zip(sizes, sizes[1:]):
-        parts += [torch.nn.Linear(a, b), torch.nn.ReLU()]
-    model = torch.nn.Sequential(*parts[:-1])
-    optimizer = torch.optim.Adam(model.parameters())
-    x, y = torch.randn(BATCH, 8), torch.randn(BATCH, 1)
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        for _ in range(steps):
-            optimizer.zero_grad()
-            torch.nn.functional.mse_loss(model(x), y).backward()
-            optimizer.step()
-        times.append((time.perf_counter() - start) / steps)
-    return min(times), float(np.median(times))
+    base = peak_bytes()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.manual_seed(0)
+    model, loss, kind, arguments = torch_models(name)
+    losses = {
+        "mse": torch.nn.functional.mse_loss,
+        "binary": torch.nn.functional.binary_cross_entropy_with_logits,
+        "classes": lambda z, y: torch.nn.functional.cross_entropy(z.flatten(0, -2), y.flatten()),
+    }
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = kind(trained, **arguments, **({"fused": True} if compiled else {}))
+    x, y = map(torch.from_numpy, DATA[name]())
+    if x.ndim == 4:  # NHWC to PyTorch's own layout
+        x = x.permute(0, 3, 1, 2).contiguous()
+        y = y.permute(0, 3, 1, 2).contiguous() if y.ndim == 4 else y
+    x, y = (t.long() if t.dtype == torch.int32 else t for t in (x, y))
+
+    def forward(x, y):
+        return losses[loss](model(x), y)
+
+    if compiled:
+        forward = torch.compile(forward)
+
+    def update():
+        optimizer.zero_grad()
+        value = forward(x, y)
+        value.backward()
+        optimizer.step()
+        return value
+
+    def run(count):
+        for _ in range(count):
+            update()
+
+    return base, sum(p.numel() for p in trained), lambda: update().item(), run
+
+
+def compile_step(name, weights):
+    return torch_step(name, weights, compiled=True)
+
+
+def _keras_loss(k, loss):
+    return {
+        "mse": k.losses.MeanSquaredError(),
+        "binary": k.losses.BinaryCrossentropy(from_logits=True),
+        "classes": k.losses.SparseCategoricalCrossentropy(from_logits=True),
+    }[loss]
+
+
+def _keras_model(keras, name, weights):
+    model, loss, optimizer = KERAS[name](keras)
+    with np.load(weights) as file:
+        model.set_weights([file[key] for key in file.files])
+    return model, _keras_loss(keras, loss), optimizer
+
+
+def _count(model) -> int:
+    return sum(math.prod(v.shape) for v in model.trainable_variables)
+
+
+def prepare(library, name, weights):
+    """The job of a worker."""
+    make = globals()[f"{library}_step"]
+    base, parameters, step, run = make(name, weights)
+    losses = [step() for _ in range(CHECKED_STEPS)]
+    run(1)
+    return {"parameters": parameters, "losses": losses, "bytes": peak_bytes() - base}, run
+
+
+# The driver
+
+
+def check(name, told) -> None:
+    """Raises when the libraries do not train the same model."""
+    ours = told["narae"]
+    for library, other in told.items():
+        if other["parameters"] != ours["parameters"]:
+            raise RuntimeError(f"{name}: parameters {ours['parameters']}, {library}: {other}")
+        if library in ("torch", "compile"):  # other weights: a loss of the same size
+            close = np.allclose(other["losses"][0], ours["losses"][0], rtol=0.5)
+        else:  # equal weights: equal up to rounding, which the steps amplify
+            close = np.allclose(other["losses"], ours["losses"], rtol=1e-2)
+        if not close:
+            raise RuntimeError(f"{name}: losses {ours['losses']}, {library}: {other['losses']}")
+
+
+@contextlib.contextmanager
+def hog(cpu):
+    """A process that keeps one CPU busy; none if `cpu` is None."""
+    if cpu is None:
+        yield
+        return
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    os.sched_setaffinity(process.pid, [cpu])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Holds a lock on a file, for timings that share CPUs with others; none if `path` is None."""
+    if path is None:
+        yield
+        return
+    import fcntl
+
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def measure(workers, cpus, options) -> dict:
+    """Lets the libraries take turns; returns the seconds per step of each turn by library."""
+    seconds = {library: [] for library in workers}
+    counts = {}
+    for turn in range(options.turns + 1):
+        with locked(options.lock), hog(max(cpus) if options.hog else None):
+            for library, worker in workers.items():
+                own = cpus[:1] if library == "narae1" else cpus
+                count = counts.get(library, 1)
+                time = worker.run(count, own) / count
+                if turn:
+                    seconds[library].append(time)
+                else:  # how many steps a turn has
+                    counts[library] = max(1, round(options.seconds / time))
+    return seconds
+
+
+def run_model(name, libraries, cpus, options) -> dict:
+    """Returns what was told and measured of each library for one model."""
+    build_on = sorted(os.sched_getaffinity(0))[-options.threads :]
+    with tempfile.TemporaryDirectory() as folder:
+        weights = os.path.join(folder, "weights.npz")
+        workers, told = {}, {}
+        try:
+            for library in libraries:
+                own = build_on[:1] if library == "narae1" else build_on
+                job = library.removesuffix("1")
+                arguments = [job, name, weights]
+                workers[library] = Worker("bench_training_step:prepare", arguments, own)
+                told[library] = workers[library].prepared()
+            check(name, told)
+            seconds = measure(workers, cpus, options)
+        finally:
+            for worker in workers.values():
+                worker.close()
+    return {
+        library: {
+            "best": min(times),
+            "median": statistics.median(times),
+            "bytes": told[library]["bytes"],
+            "parameters": told[library]["parameters"],
+        }
+        for library, times in seconds.items()
+    }
+
+
+def show(name, row) -> None:
+    """Prints a model's line: best and median ms, megabytes, and for peers the ratio to narae."""
+    ours = row["narae"]
+    cells = []
+    for library, got in row.items():
+        text = f"{got['best'] * 1e3:9.3f} {got['median'] * 1e3:9.3f} {got['bytes'] / 1e6:6.0f}"
+        if library != "narae":
+            text += f" {got['best'] / ours['best']:6.2f}x"
+        cells.append(text)
+    print(f"{name:12}" + " |".join(cells), flush=True)
+
+
+def geometric_mean(values) -> float:
+    return math.exp(statistics.fmean(map(math.log, values)))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--peers", default="torch")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--peers", default="", help="torch, where it is installed")
+    parser.add_argument("--models", default=",".join(KERAS))
+    parser.add_argument("--hog", action="store_true", help="keep one of the CPUs busy")
+    parser.add_argument("--turns", type=int, default=7, help="turns of each library")
+    parser.add_argument("--seconds", type=float, default=0.1, help="length of a turn, about")
+    parser.add_argument("--cpus", help="CPUs to time on, such as 0,1; the first by default")
+    parser.add_argument("--lock", metavar="FILE", help="hold a lock on FILE while timing")
     parser.add_argument("--json", metavar="FILE")
-    arguments = parser.parse_args()
-    narae.config.set_num_threads(arguments.threads)
+    options = parser.parse_args()
+    if options.cpus:
+        cpus = [int(cpu) for cpu in options.cpus.split(",")]
+    else:
+        cpus = sorted(os.sched_getaffinity(0))[: options.threads]
+    libraries = ["narae", *filter(None, options.peers.split(","))]
 
-    rows = []
-    for build in (mlp_tabular, mlp_mnist):
-        rows.append((build.__name__, "narae", *step_seconds(*build())))
-    if "torch" in arguments.peers:
-        rows.append(("mlp_tabular", "torch", *torch_step_seconds()))
-    print(f"one training step, batch {BATCH}, {narae.config.isa()}, threads: {arguments.threads}")
-    for model, library, best, median in rows:
-        print(f"{model:14}{library:8} best {best * 1e6:8.1f} us   median {median * 1e6:8.1f} us")
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(rows, file)
+    print(f"a training step, threads: {options.threads}; per library: best ms, median ms, MB")
+    print(f"{'':12}" + " |".join(f"{library:>26}" for library in libraries))
+    rows = {}
+    for name in options.models.split(","):
+        rows[name] = run_model(name, libraries, cpus, options)
+        show(name, rows[name])
+        if options.json:
+            with open(options.json, "w") as file:
+                json.dump(rows, file, indent=2)
+    for library in libraries[1:]:
+        ratios = [row[library]["best"] / row["narae"]["best"] for row in rows.values()]
+        print(f"geometric mean of {library} / narae: {geometric_mean(ratios):.2f}")
+    fastest = [
+        min(got["best"] for peer, got in row.items() if peer not in ("narae", "narae1"))
+        / row["narae"]["best"]
+        for row in rows.values()
+    ]
+    print(f"geometric mean of the fastest peer / narae: {geometric_mean(fastest):.2f}")
 
 
 if __name__ == "__main__":
