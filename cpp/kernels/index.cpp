@@ -24,7 +24,11 @@ void gather_small(const char* x, const std::int64_t* index, char* y, std::int64_
 
 void gather(const void* x, const std::int64_t* index, void* y, std::int64_t A, std::int64_t R,
             std::int64_t I, std::int64_t row_bytes) {
-  constexpr std::int64_t kAhead = 8;  // rows fetched ahead of the copy
+  // What lies ahead of the copy is fetched: rows taken at random are in no cache, and the hardware
+  // needs some lines of each before it guesses the next ones.
+  constexpr std::int64_t kFetchBytes = 4096, kLine = 64;
+  const std::int64_t fetched = smaller(row_bytes, kFetchBytes),
+                     ahead = 1 + kFetchBytes / (row_bytes + 1);
   const auto size = static_cast<std::size_t>(row_bytes);
   parallel_ranges(
       A * I, 1 + kGrainBytes / (row_bytes + 16), [&](std::int64_t begin, std::int64_t end) {
@@ -38,7 +42,10 @@ void gather(const void* x, const std::int64_t* index, void* y, std::int64_t A, s
             gather_small<8>(x_a, index + i, to, n);
           } else {
             for (std::int64_t k = 0; k < n; ++k) {
-              if (k + kAhead < n) __builtin_prefetch(x_a + index[i + k + kAhead] * row_bytes);
+              if (k + ahead < n) {
+                const char* next = x_a + index[i + k + ahead] * row_bytes;
+                for (std::int64_t p = 0; p < fetched; p += kLine) __builtin_prefetch(next + p);
+              }
               std::memcpy(to + k * row_bytes, x_a + index[i + k] * row_bytes, size);
             }
           }

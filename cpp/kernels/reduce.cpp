@@ -191,6 +191,14 @@ void arg(const T* x, const T* y, std::int32_t* index, std::int64_t outer, std::i
 
 template <class T>
 void expand(const T* dy, T* dx, std::int64_t outer, std::int64_t R, std::int64_t inner, T divisor) {
+  if (inner == 1) {  // runs of R equal values
+    return parallel_ranges(outer * R, kFoldGrain, [=](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t n = begin; n < end;) {
+        const std::int64_t o = n / R, stop = (o + 1) * R < end ? (o + 1) * R : end;
+        for (const T value = dy[o] / divisor; n < stop; ++n) dx[n] = value;
+      }
+    });
+  }
   parallel_ranges(outer * R, at_least_one(kFoldGrain / at_least_one(inner)),
                   [=](std::int64_t begin, std::int64_t end) {
                     for (std::int64_t n = begin; n < end; ++n) {

@@ -68,7 +68,10 @@ def set_isa(name: str) -> None:
     Raises:
         ValueError: the set was not built, or this CPU lacks it.
     """
+    from narae.engine import recording
+
     _core.set_isa(name)
+    recording.invalidate()  # recorded calls are those of the set before
 
 
 def isas() -> tuple[str, ...]:

@@ -7,6 +7,7 @@ batch, copied into the recording's own input arrays, and the state.
 
 import collections
 import contextlib
+import threading
 
 import numpy as np
 
@@ -54,11 +55,18 @@ class Slot:
     def __init__(self, function, signature):
         self._function = function
         self.inputs = map_structure(_empty, signature)
+        self._leaves = flatten(self.inputs)
         self._tensors = map_structure(lambda x: None if x is None else Tensor(x), self.inputs)
         self._recording = None
         self._generation = -1
         self.outputs = None
         self.reason = ""  # why the step runs eagerly; empty when it is replayed
+
+    def fill(self, arguments) -> None:
+        """Copies the values of arguments into `inputs`."""
+        for target, source in zip(self._leaves, flatten(arguments)):
+            if target is not None:
+                target[...] = source.array if isinstance(source, Tensor) else source
 
     def run(self):
         """Runs the step on what is in `inputs` and returns `outputs`."""
@@ -99,6 +107,7 @@ class RecordedStep:
         self._function = function
         self._slots = collections.OrderedDict()
         self._max_slots = max_slots
+        self.lock = threading.RLock()  # held by who needs the outputs before the next run
 
     def slot(self, *arguments) -> Slot:
         """Returns the slot for arguments of these shapes and dtypes.
@@ -120,10 +129,13 @@ class RecordedStep:
     def __call__(self, *arguments):
         """Copies the arguments' values into their slot and runs the step."""
         slot = self.slot(*arguments)
-        for target, source in zip(flatten(slot.inputs), flatten(arguments)):
-            if target is not None:
-                np.copyto(target, source.array if isinstance(source, Tensor) else source)
+        slot.fill(arguments)
         return slot.run()
+
+    def fresh(self, *arguments):
+        """As a call, but returns copies of the outputs, and may be used by several threads."""
+        with self.lock:
+            return map_structure(_copy, self(*arguments))
 
     @property
     def reason(self) -> str:
@@ -136,13 +148,24 @@ class RecordedStep:
         return any(slot._recording is not None for slot in self._slots.values())
 
 
+def _copy(y):
+    if not isinstance(y, Tensor):
+        return y
+    copied = Tensor(y.array.copy())
+    if y.mask is not None:
+        copied.mask = Tensor(y.mask.array.copy())
+    return copied
+
+
 def _empty(x):
     return None if x is None else _core.empty(tuple(x.shape), np.dtype(x.dtype))
 
 
 def _key(structure):
+    if structure is None or isinstance(structure, np.ndarray):  # the usual ones first
+        return None if structure is None else (structure.shape, structure.dtype)
     if isinstance(structure, dict):
         return ("dict", *((name, _key(structure[name])) for name in sorted(structure)))
     if isinstance(structure, (list, tuple)):
         return (type(structure).__name__, *map(_key, structure))
-    return None if structure is None else (tuple(structure.shape), str(np.dtype(structure.dtype)))
+    return tuple(structure.shape), np.dtype(structure.dtype)

@@ -36,6 +36,11 @@ class Node:
 _CONSTANT = (None, 0)  # came out of an op, under a tape, from inputs that no tape follows
 
 
+def is_open() -> bool:
+    """Returns whether a tape follows what is computed."""
+    return bool(_open)
+
+
 def is_tracked(x: Tensor) -> bool:
     """Returns whether an open tape wants gradients with respect to `x`."""
     if not _open:

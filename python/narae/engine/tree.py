@@ -43,10 +43,10 @@ def flatten(structure) -> list:
     >>> flatten({"b": 2, "a": [0, (1,)]})
     [0, 1, 2]
     """
-    if not is_nested(structure):
+    if not isinstance(structure, (list, tuple, dict)):
         return [structure]
     leaves = []
-    for child in _children(structure):
+    for child in _children(structure) if isinstance(structure, dict) else structure:
         if isinstance(child, (list, tuple, dict)):
             leaves.extend(flatten(child))
         else:
@@ -65,8 +65,10 @@ def flatten_with_path(structure, path=()) -> list:
 def map_structure(function, *structures):
     """Applies `function` to the leaves of equal structures and returns the same structure."""
     first = structures[0]
-    if not is_nested(first):
+    if not isinstance(first, (list, tuple, dict)):
         return function(*structures)
+    if len(structures) == 1:
+        return _rebuild(first, [map_structure(function, child) for child in _children(first)])
     for other in structures[1:]:
         _check_same(first, other)
     children = zip(*map(_children, structures))

@@ -42,6 +42,11 @@ def trainable_changes() -> int:
     return _trainable_changes
 
 
+def calls_are_watched() -> bool:
+    """Returns whether a layer's call is under way, or a layer has added losses in the last one."""
+    return _state.entry is not None or _state.training is not None or bool(_layers_with_losses)
+
+
 def is_default(method) -> bool:
     """Returns whether a method is the base class's own, not overridden."""
     return getattr(method, "_is_default", False)

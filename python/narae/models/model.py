@@ -81,6 +81,13 @@ class Model(Trainer, Layer):
             f"{self._who()}: expected the class to implement call(self, inputs)."
         )
 
+    def __call__(self, *args, **kwargs):
+        """Runs the model on tensors, or adds it to the graph when given `KerasTensor`s."""
+        inference = not kwargs or kwargs == {"training": False}
+        if len(args) == 1 and inference and self._replays(args[0]):
+            return self._step("predict").fresh(args[0], None, None)
+        return super().__call__(*args, **kwargs)
+
     @_default
     def build(self, input_shape):
         """Makes the weights by running `call` on zeros of `input_shape`."""

@@ -128,6 +128,8 @@ def to_array(value: Any, name: str = "x", dtype: np.dtype | None = None) -> np.n
     """
     if isinstance(value, Tensor):
         value = value.array
+    if type(value) is np.ndarray:
+        pass
     elif type(value).__module__.split(".")[0] == "pandas":
         value = _from_pandas(value, name)
     elif not isinstance(value, np.ndarray):
@@ -156,7 +158,7 @@ def to_array(value: Any, name: str = "x", dtype: np.dtype | None = None) -> np.n
             f"narae.Model: expected {name} to have a first axis of samples. "
             f"Received: the single value {value!r}."
         )
-    if value.dtype.name == "uint64" and value.max(initial=0) > np.iinfo("int64").max:
+    if value.dtype == np.uint64 and value.max(initial=0) > np.iinfo("int64").max:
         raise ValueError(f"narae.Model: expected {name} to fit int64. Received: {value.max()}.")
     dtype = dtype or kernel_dtype
     if value.dtype == dtype and value.flags.c_contiguous and value.flags.aligned:
@@ -189,14 +191,14 @@ def _check_counts(x: Any, y: Any = None, sample_weight: Any = None) -> int:
     ]
     if not named:
         raise ValueError("narae.Model: expected data. Received: x=None.")
-    counts = {name: len(array) for name, array in named}
-    if len(set(counts.values())) > 1:
+    count = len(named[0][1])
+    if any(len(array) != count for _, array in named):
+        counts = {name: len(array) for name, array in named}
         listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise ValueError(
             "narae.Model: expected all arrays to hold the same number of samples. "
             f"Received: {listed}."
         )
-    count = next(iter(counts.values()))
     if count == 0:
         shapes = ", ".join(f"{name}.shape={array.shape}" for name, array in named)
         raise ValueError(f"narae.Model: expected at least one sample. Received: {shapes}.")
