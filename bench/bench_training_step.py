@@ -11,19 +11,14 @@ are checked to have equal parameters, and equal losses from equal weights where 
 copied; then the libraries take turns.
 """
 
-import argparse
-import contextlib
-import json
 import math
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 
 import numpy as np
 from training_models import DATA, KERAS, torch_models
-from worker import Worker, peak_bytes
+from worker import arguments, peak_bytes, take_turns, write_json
 
 CHECKED_STEPS = 4
 
@@ -204,69 +199,14 @@ def check(name, told) -> None:
             raise RuntimeError(f"{name}: losses {ours['losses']}, {library}: {other['losses']}")
 
 
-@contextlib.contextmanager
-def hog(cpu):
-    """A process that keeps one CPU busy; none if `cpu` is None."""
-    if cpu is None:
-        yield
-        return
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    os.sched_setaffinity(process.pid, [cpu])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextlib.contextmanager
-def locked(path):
-    """Holds a lock on a file, for timings that share CPUs with others; none if `path` is None."""
-    if path is None:
-        yield
-        return
-    import fcntl
-
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def measure(workers, cpus, options) -> dict:
-    """Lets the libraries take turns; returns the seconds per step of each turn by library."""
-    seconds = {library: [] for library in workers}
-    counts = {}
-    for turn in range(options.turns + 1):
-        with locked(options.lock), hog(max(cpus) if options.hog else None):
-            for library, worker in workers.items():
-                own = cpus[:1] if library == "narae1" else cpus
-                count = counts.get(library, 1)
-                time = worker.run(count, own) / count
-                if turn:
-                    seconds[library].append(time)
-                else:  # how many steps a turn has
-                    counts[library] = max(1, round(options.seconds / time))
-    return seconds
-
-
-def run_model(name, libraries, cpus, options) -> dict:
+def run_model(name, libraries, options) -> dict:
     """Returns what was told and measured of each library for one model."""
-    build_on = sorted(os.sched_getaffinity(0))[-options.threads :]
     with tempfile.TemporaryDirectory() as folder:
         weights = os.path.join(folder, "weights.npz")
-        workers, told = {}, {}
-        try:
-            for library in libraries:
-                own = build_on[:1] if library == "narae1" else build_on
-                job = library.removesuffix("1")
-                arguments = [job, name, weights]
-                workers[library] = Worker("bench_training_step:prepare", arguments, own)
-                told[library] = workers[library].prepared()
-            check(name, told)
-            seconds = measure(workers, cpus, options)
-        finally:
-            for worker in workers.values():
-                worker.close()
+        jobs = {x: [x.removesuffix("1"), name, weights] for x in libraries}
+        told, seconds = take_turns(
+            "bench_training_step:prepare", jobs, options, lambda told: check(name, told)
+        )
     return {
         library: {
             "best": min(times),
@@ -295,34 +235,18 @@ def geometric_mean(values) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--peers", default="torch")
-    parser.add_argument("--threads", type=int, default=1)
+    parser = arguments(__doc__, peers="torch", seconds=0.1)
     parser.add_argument("--models", default=",".join(KERAS))
-    parser.add_argument("--hog", action="store_true", help="keep one of the CPUs busy")
-    parser.add_argument("--turns", type=int, default=7, help="turns of each library")
-    parser.add_argument("--seconds", type=float, default=0.1, help="length of a turn, about")
-    parser.add_argument("--cpus", help="CPUs to time on, such as 0,1; the first by default")
-    parser.add_argument("--lock", metavar="FILE", help="hold a lock on FILE while timing")
-    parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
-    if options.cpus:
-        cpus = [int(cpu) for cpu in options.cpus.split(",")]
-    else:
-        cpus = sorted(os.sched_getaffinity(0))[: options.threads]
     libraries = ["narae", *filter(None, options.peers.split(","))]
 
     print(f"a training step, threads: {options.threads}; per library: best ms, median ms, MB")
     print(f"{'':12}" + " |".join(f"{library:>26}" for library in libraries))
     rows = {}
     for name in options.models.split(","):
-        rows[name] = run_model(name, libraries, cpus, options)
+        rows[name] = run_model(name, libraries, options)
         show(name, rows[name])
-        if options.json:
-            with open(options.json, "w") as file:
-                json.dump(rows, file, indent=2)
+        write_json(rows, options)
     for library in libraries[1:]:
         ratios = [row[library]["best"] / row["narae"]["best"] for row in rows.values()]
         print(f"geometric mean of {library} / narae: {geometric_mean(ratios):.2f}")

@@ -1,10 +1,12 @@
-"""One library in a process of its own, driven over a pipe by `Worker`.
+"""Libraries in processes of their own, taking turns: the frame of the benchmarks of models.
 
 A library's threads, allocator and compiled code cannot disturb another's measurement this way, and
-the growth of the resident set is its own. The process prepares one job, a function `run(n)` that
+the growth of the resident set is its own. Each process prepares one job, a function `run(n)` that
 does the work n times, and then answers requests, one line of JSON each.
 """
 
+import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -57,6 +59,107 @@ class Worker:
     def close(self) -> None:
         self.process.stdin.close()
         self.process.wait()
+
+
+# The driver
+
+
+def arguments(doc: str, peers: str, seconds: float) -> argparse.ArgumentParser:
+    """The options that these benchmarks share."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--peers", default=peers, help="libraries to compare with, by commas")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--hog", action="store_true", help="keep one of the CPUs busy")
+    parser.add_argument("--turns", type=int, default=7, help="turns of each library")
+    parser.add_argument("--seconds", type=float, default=seconds, help="length of a turn, about")
+    parser.add_argument("--cpus", help="CPUs to time on, such as 0,1; the first ones by default")
+    parser.add_argument("--lock", metavar="FILE", help="hold a lock on FILE while timing")
+    parser.add_argument("--json", metavar="FILE")
+    return parser
+
+
+def write_json(rows, options) -> None:
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(rows, file, indent=1)
+
+
+def take_turns(job: str, arguments: dict, options, check=lambda told: None) -> tuple[dict, dict]:
+    """Prepares a job in each library, then lets them take turns.
+
+    Args:
+        job: as for `Worker`.
+        arguments: by library, those of the job. A library whose name ends in 1 gets one CPU.
+        options: parsed `arguments`.
+        check: called with what the prepared jobs told, before anything is timed.
+
+    Returns:
+        By library, what was told, and the seconds of one run in each turn.
+    """
+    allowed = sorted(os.sched_getaffinity(0))
+    prepare_on = allowed[-options.threads :]
+    time_on = list(map(int, options.cpus.split(","))) if options.cpus else allowed
+    workers, told = {}, {}
+    try:
+        for name, values in arguments.items():
+            workers[name] = Worker(job, values, prepare_on[: _cpus_of(name, options)])
+            told[name] = workers[name].prepared()
+        check(told)
+        return told, _time(workers, time_on, options)
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+def _cpus_of(name: str, options) -> int:
+    return 1 if name.endswith("1") else options.threads
+
+
+def _time(workers: dict, cpus: list, options) -> dict:
+    seconds, counts = {name: [] for name in workers}, {}
+    for turn in range(options.turns + 1):
+        with locked(options.lock), hog(cpus[options.threads - 1] if options.hog else None):
+            for name, worker in workers.items():
+                count = counts.get(name, 1)
+                time = worker.run(count, cpus[: _cpus_of(name, options)]) / count
+                if turn:
+                    seconds[name].append(time)
+                else:  # how many runs a turn has
+                    counts[name] = max(1, round(options.seconds / time))
+    return seconds
+
+
+@contextlib.contextmanager
+def hog(cpu):
+    """A process that keeps one CPU busy; none if `cpu` is None."""
+    if cpu is None:
+        yield
+        return
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    os.sched_setaffinity(process.pid, [cpu])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Holds a lock on a file, for timings that share CPUs with others; none if `path` is None."""
+    if path is None:
+        yield
+        return
+    import fcntl
+
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+# The worker's end
 
 
 def set_affinity(cpus) -> None:

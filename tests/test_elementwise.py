@@ -322,7 +322,9 @@ def test_where_gradient(isa):
 @pytest.mark.parametrize("shape, target", [((3, 4), (4,)), ((3, 4), (3, 1)), ((3, 4), ()),
                                            ((2, 3, 4), (1, 3, 1)), ((50_000, 3), (3,)),
                                            ((3, 50_000), (3, 1)), ((200, 3, 90), (3, 1)),
-                                           ((100_000,), (1,)), ((0, 3), (3,))])  # fmt: skip
+                                           ((100_000,), (1,)), ((0, 3), (3,)),
+                                           ((3, 40_000), (40_000,)), ((70, 5000), (5000,)),
+                                           ((2, 9, 8200), (2, 1, 8200))])  # fmt: skip
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_sum_to_shape(isa, shape, target, dtype):
     x = randn(shape, dtype)

@@ -1,4 +1,4 @@
-"""`model(x)` and the function of `make_predict_function`: replays that nobody can tell from calls."""
+"""Replays that nobody can tell from calls: `model(x)` and make_predict_function()."""
 
 import threading
 

@@ -296,16 +296,21 @@ void where(Broadcast<3> shape, const bool* condition, const T* a, const T* b, T*
 }
 
 // ---- the sum over broadcast axes --------------------------------------------------------------
-constexpr std::int64_t kSumGrain = std::int64_t{1} << 15;  // elements of x in one piece
+constexpr std::int64_t kSumGrain = std::int64_t{1} << 15;  // elements of x in one piece ...
+constexpr std::int64_t kSumCols = 4096;                    // ... and its columns at most
 
-// Rows of R that one piece sums, by shape alone.
+// Rows of R that one piece sums, by shape alone; at least 2 unless R is less.
 std::int64_t sum_rows(std::int64_t R, std::int64_t I) {
-  const std::int64_t rows = kSumGrain / (I + 1) + 1;
+  const std::int64_t rows = kSumGrain / ((I < kSumCols ? I : kSumCols) + 1) + 2;
   return rows < R ? rows : R;
 }
 
+std::int64_t sum_pieces(std::int64_t R, std::int64_t I) {
+  return R ? (R - 1) / sum_rows(R, I) + 1 : 1;
+}
+
 std::int64_t sum_to_workspace(std::int64_t O, std::int64_t R, std::int64_t I) {
-  const std::int64_t rows = sum_rows(R, I), pieces = R ? (R + rows - 1) / rows : 0;
+  const std::int64_t pieces = sum_pieces(R, I);
   return pieces > 1 ? O * pieces * I + sum_to_workspace(O, pieces, I) : 0;
 }
 
@@ -322,42 +327,44 @@ T sum_row(const T* x, std::int64_t n) {
   return sum<T>((total[0] + total[1]) + (total[2] + total[3]));
 }
 
+// y[i] = sum_r x[r,i] for i < cols; the rows of x are I apart.
 template <class T>
-void sum_piece(const T* x, T* y, std::int64_t rows, std::int64_t I) {
+void sum_piece(const T* x, T* y, std::int64_t rows, std::int64_t cols, std::int64_t I) {
   if (I == 1) {
     *y = sum_row(x, rows);
     return;
   }
   std::int64_t i = 0;
-  for (; i + 4 * kLanes<T> <= I; i += 4 * kLanes<T>) {
+  for (; i + 4 * kLanes<T> <= cols; i += 4 * kLanes<T>) {
     Vec<T> total[4] = {};
     for (std::int64_t r = 0; r < rows; ++r) {
       for (int k = 0; k < 4; ++k) total[k] += load(x + r * I + i + k * kLanes<T>);
     }
     for (int k = 0; k < 4; ++k) store<T>(y + i + k * kLanes<T>, total[k]);
   }
-  for_lanes<T>(I - i, [&](std::int64_t j, std::int64_t lanes) {
+  for_lanes<T>(cols - i, [&](std::int64_t j, std::int64_t lanes) {
     Vec<T> total = {};
     for (std::int64_t r = 0; r < rows; ++r) total += load_lanes(x + r * I + i + j, lanes);
     store_lanes<T>(y + i + j, total, lanes);
   });
 }
 
+// Sums pieces of rows, then the sums of the pieces.
 template <class T>
 void sum_to(const T* x, T* y, std::int64_t O, std::int64_t R, std::int64_t I, T* workspace) {
-  const std::int64_t rows = sum_rows(R, I), pieces = R ? (R + rows - 1) / rows : 0;
-  if (pieces <= 1) {
-    return parallel_ranges(O, kSumGrain / (R * I + 1) + 1,
-                           [&](std::int64_t begin, std::int64_t end) {
-                             for (std::int64_t o = begin; o < end; ++o)
-                               sum_piece(x + o * R * I, y + o * I, R, I);
-                           });
-  }
-  parallel_for(O * pieces, [&](std::int64_t chunk) {
-    const std::int64_t o = chunk / pieces, r = chunk % pieces * rows;
-    sum_piece(x + (o * R + r) * I, workspace + chunk * I, rows < R - r ? rows : R - r, I);
+  const std::int64_t rows = sum_rows(R, I), pieces = sum_pieces(R, I);
+  const std::int64_t strips = (I + kSumCols - 1) / kSumCols;
+  T* to = pieces > 1 ? workspace : y;
+  const std::int64_t grain = kSumGrain / (rows * (I < kSumCols ? I : kSumCols) + 1) + 1;
+  parallel_ranges(O * pieces * strips, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t n = begin; n < end; ++n) {
+      const std::int64_t piece = n / strips, i = n % strips * kSumCols;
+      const std::int64_t o = piece / pieces, r = piece % pieces * rows;
+      sum_piece(x + (o * R + r) * I + i, to + piece * I + i, rows < R - r ? rows : R - r,
+                kSumCols < I - i ? kSumCols : I - i, I);
+    }
   });
-  sum_to(workspace, y, O, pieces, I, workspace + O * pieces * I);
+  if (pieces > 1) sum_to(workspace, y, O, pieces, I, workspace + O * pieces * I);
 }
 
 // ---- tables -----------------------------------------------------------------------------------
