@@ -112,7 +112,7 @@ def empty_cache() -> None:
 def _read_environment() -> None:
     """Applies $NARAE_ISA and $NARAE_NUM_THREADS; a wrong value is an error, not a default."""
     if name := os.environ.get("NARAE_ISA"):
-        set_isa(name)
+        _core.set_isa(name)
     if threads := os.environ.get("NARAE_NUM_THREADS"):
         if not threads.isdecimal():
             raise ValueError(
