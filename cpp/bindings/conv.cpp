@@ -129,7 +129,8 @@ py::array forward(const py::array& x, const py::array& w, const Sizes& out, cons
     if (is_pointwise(p.shape)) {
       call_matmul(p, false);
     } else if (is_depthwise(p.shape)) {
-      run(kernels<DepthwiseConv<T>>().forward, p);
+      const DepthwiseConv<T>& conv = kernels<DepthwiseConv<T>>();
+      call(conv.forward_workspace(p.shape), conv.forward, p);
     } else {
       const Conv<T>& conv = kernels<Conv<T>>();
       call(conv.forward_workspace(p.shape), conv.forward, p);
@@ -159,7 +160,8 @@ py::array input_gradient(const py::array& dy, const py::array& w, const Sizes& i
     if (is_pointwise(p.shape)) {
       call_matmul(p, true);
     } else if (is_depthwise(p.shape)) {
-      run(kernels<DepthwiseConv<T>>().input_gradient, p);
+      const DepthwiseConv<T>& conv = kernels<DepthwiseConv<T>>();
+      call(conv.input_gradient_workspace(p.shape), conv.input_gradient, p);
     } else {
       const Conv<T>& conv = kernels<Conv<T>>();
       call(conv.input_gradient_workspace(p.shape), conv.input_gradient, p);

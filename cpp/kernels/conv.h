@@ -45,10 +45,12 @@ struct Conv {
 };
 
 // Convolution of each channel by itself: groups = C, F = C * M. The same contract; vectors run over
-// channels, and only the filter gradient needs workspace.
+// channels.
 template <class T>
 struct DepthwiseConv {
+  std::int64_t (*forward_workspace)(const ConvShape& shape);
   void (*forward)(const ConvArgs<T>& args);
+  std::int64_t (*input_gradient_workspace)(const ConvShape& shape);
   void (*input_gradient)(const ConvArgs<T>& args);
   std::int64_t (*filter_gradient_workspace)(const ConvShape& shape);
   void (*filter_gradient)(const ConvArgs<T>& args);

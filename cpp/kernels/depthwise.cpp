@@ -1,4 +1,7 @@
-// Depthwise convolution: vectors run over columns (channel, m), one multiplication a value read.
+// Depthwise convolution. Vectors run over channels, images are read where they are: one row of
+// outputs after the other, a few neighbours at a time. Bound by memory.
+#include <type_traits>
+
 #include "core/isa.h"
 #include "kernels/conv.h"
 #include "kernels/patch.h"
@@ -7,283 +10,322 @@ namespace narae {
 namespace NARAE_ISA {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kTilePositions = 8;
-#else
-constexpr int kTilePositions = 4;
-#endif
-constexpr int kTileTaps = 5;  // of the filter gradient: 5 x 2 registers; 9 and 25 taps fill it well
-template <class T>
-constexpr int64_t kColumns = 256 / sizeof(T);  // of one chunk
+constexpr int kTile = 8;  // positions: accumulators enough to hide a multiply-add's latency
+constexpr int64_t kMostTaps = 64;  // of one pass over a row
 
-// A chunk's share of scratch(). Cells and rows have whole registers, padded with zeros.
-template <class T>
-struct Bench {
-  T *patch, *rows, *w;
-  int64_t* place;
-  int32_t *position, *tap;
-
-  Bench() {
-    patch = static_cast<T*>(scratch());
-    rows = patch + kPatchBytes / sizeof(T);  // kPositions rows of dy
-    place = reinterpret_cast<int64_t*>(rows + kPositions * kColumns<T>);
-    position = reinterpret_cast<int32_t*>(place + kPositions);
-    tap = position + kPositions + kTilePositions;
-    w = reinterpret_cast<T*>(tap + kSumTaps + 8);
-  }
-  static constexpr int64_t kSumTaps = 1024;  // of one box
+// The taps of a row of outputs that lie in rows of the image, some of them at a time, for output 0
+// and channel 0: the cell along the row, the element of the source, the element of w.
+struct Taps {
+  int64_t cell[kMostTaps], x[kMostTaps], w[kMostTaps];
+  int64_t count = 0;
 };
-static_assert(kPatchBytes + kPositions * (256 + 12) + 64 + 1040 * 4 + 1024 * 256 <=
-              static_cast<int64_t>(kScratchBytes));
 
-// y[i, column] (+)= sum_t patch[position[i] + tap[t] + column] * w[t, column]
-template <class T, int NV>
-void tile(int64_t rows, int64_t cols, int64_t taps, const T* patch, const int32_t* position,
-          const int32_t* tap, const T* w, int64_t w_row, T* y, const int64_t* place,
-          bool accumulate) {
-  constexpr int kVL = kLanes<T>;
-  const T* x[kTilePositions];
-  NARAE_UNROLL
-  for (int i = 0; i < kTilePositions; ++i) x[i] = patch + position[i];
-  Vec<T> acc[kTilePositions][NV] = {};
-  for (int64_t t = 0; t < taps; ++t, w += w_row) {
-    const int64_t at = tap[t];
-    NARAE_UNROLL
-    for (int j = 0; j < NV; ++j) {
-      const Vec<T> w_t = load(w + j * kVL);
-      NARAE_UNROLL
-      for (int i = 0; i < kTilePositions; ++i) acc[i][j] += load(x[i] + at + j * kVL) * w_t;
-    }
-  }
-  NARAE_UNROLL
-  for (int i = 0; i < kTilePositions; ++i) {
-    if (i < rows) {
-      NARAE_UNROLL
-      for (int j = 0; j < NV; ++j) {
-        T* to = y + place[i] + j * kVL;
-        const int64_t lanes = smaller(cols - j * kVL, kVL);
-        store_lanes<T>(to, accumulate ? load_lanes(to, lanes) + acc[i][j] : acc[i][j], lanes);
-      }
-    }
-  }
-}
-
-// dw[t, column] (+)= sum_p patch[position[p] + tap[t] + column] * dy[p, column]
-template <class T, int NV>
-void gradient_tile(int64_t taps, int64_t cols, int64_t positions, const T* patch,
-                   const int32_t* position, const int32_t* tap, const T* dy, int64_t dy_row, T* dw,
-                   const int64_t* place, bool accumulate) {
-  constexpr int kVL = kLanes<T>;
-  const T* x[kTileTaps];
-  NARAE_UNROLL
-  for (int t = 0; t < kTileTaps; ++t) x[t] = patch + tap[t];
-  Vec<T> acc[kTileTaps][NV] = {};
-  for (int64_t p = 0; p < positions; ++p, dy += dy_row) {
-    const int64_t at = position[p];
-    NARAE_UNROLL
-    for (int j = 0; j < NV; ++j) {
-      const Vec<T> dy_p = load(dy + j * kVL);
-      NARAE_UNROLL
-      for (int t = 0; t < kTileTaps; ++t) acc[t][j] += load(x[t] + at + j * kVL) * dy_p;
-    }
-  }
-  NARAE_UNROLL
-  for (int t = 0; t < kTileTaps; ++t) {
-    if (t < taps) {
-      NARAE_UNROLL
-      for (int j = 0; j < NV; ++j) {
-        T* to = dw + place[t] + j * kVL;
-        const int64_t lanes = smaller(cols - j * kVL, kVL);
-        store_lanes<T>(to, accumulate ? load_lanes(to, lanes) + acc[t][j] : acc[t][j], lanes);
-      }
-    }
-  }
-}
-
-// The last entry again, so that whole tiles may be read.
-void repeat_last(int32_t* table, int64_t n, int64_t step) {
-  for (int64_t i = n; i < round_up(n, step); ++i) table[i] = table[n - 1];
-}
-
-// Gathers columns [c0, c0 + cols) of each cell: the source's channel c serves columns c * M ... (a
-// forward patch), or column c takes channel c * M + m (a gradient's).
-template <class T>
-void copy_columns(const Cut& cut, const Box& box, const Layout& layout, const T* source,
-                  int64_t all, int64_t c0, int64_t cols, int64_t M, bool spread, int64_t m,
-                  T* patch) {
-  const int64_t padded = round_up(cols, kLanes<T>);
-  copy_patch(cut, box, layout, source, all, M == 1 && cols == all && cols == padded, padded, patch,
-             [&](T* to, const T* from, int64_t) {
-               if (M == 1) {
-                 copy(to, from + c0, cols);
-               } else if (spread) {
-                 from += c0 / M;
-                 for (int64_t j = 0, next = M - c0 % M; j < cols; next += M, ++from) {
-                   for (; j < smaller(next, cols); ++j) to[j] = *from;
-                 }
-               } else {
-                 for (int64_t j = 0; j < cols; ++j) to[j] = from[(c0 + j) * M + m];
-               }
-               for (int64_t j = cols; j < padded; ++j) to[j] = T(0);
-             });
-}
-
-// target[position, column] = act( sum_taps source[position, tap, channel(column)] * w[tap,
-// w_column(column)] + bias[column] ), forward (a channel serves M columns) and backward (a column
-// is the sum of its M channels).
-template <class T>
-struct Gather {
-  Cut cut;
-  bool forward;
-  int64_t columns, source_channels, M;
-  const ConvArgs<T>* args;
-
-  Gather(const ConvArgs<T>& p, const Axis (&axis)[3], bool is_forward)
-      : forward(is_forward), M(p.shape.F / p.shape.C), args(&p) {
-    columns = forward ? p.shape.F : p.shape.C;
-    source_channels = forward ? p.shape.C : p.shape.F;
-    cut = make_cut(axis, p.shape.N, round_up(columns, kLanes<T>), sizeof(T), 1, kColumns<T>);
-  }
-
-  void chunk(int64_t positions_index, int64_t block) const {
-    const Bench<T> bench;
-    Box box;
-    set_positions(cut, positions_index, box);
-    const int64_t parts = cut.sums() / cut.channel_blocks, passes = forward ? 1 : M;
-    int64_t positions = 0, c0 = 0, cols = 0;
-    for (int64_t part = 0; part < parts * passes; ++part) {
-      const int64_t m = part / parts;
-      c0 = set_taps(cut, block * parts + part % parts, box);
-      cols = smaller(cut.channels, columns - c0);
-      const int64_t padded = round_up(cols, kLanes<T>);
-      const Layout layout(cut, box, padded);
-      const int64_t taps = tap_table(cut, box, layout, 1, bench.tap, [&](int64_t w_tap, int64_t t) {
-        const T* w_t = args->b + w_tap * args->shape.F;
-        T* to = bench.w + t * padded;
-        for (int64_t j = 0; j < cols; ++j) to[j] = w_t[forward ? c0 + j : (c0 + j) * M + m];
-        for (int64_t j = cols; j < padded; ++j) to[j] = T(0);
-      });
-      positions = position_tables(cut, box, layout, columns, bench.position, bench.place);
-      repeat_last(bench.position, positions, kTilePositions);
-      if (taps > 0) {
-        copy_columns(cut, box, layout, args->a, source_channels, c0, cols, M, forward, m,
-                     bench.patch);
-      }
-      for (int64_t j = 0; j < cols; j += 2 * kLanes<T>) {
-        const auto run = cols - j > kLanes<T> ? tile<T, 2> : tile<T, 1>;
-        for (int64_t i = 0; i < positions; i += kTilePositions) {
-          run(positions - i, cols - j, taps, bench.patch + j, bench.position + i, bench.tap,
-              bench.w + j, padded, args->out + c0 + j, bench.place + i, part > 0);
+// run(taps, first) for the row `index` of (N, out[0], out[1]); `first` of its parts, maybe empty.
+template <class Run>
+void for_taps(const Axis (&axis)[3], int64_t C, int64_t w_step, int64_t index, const Run& run) {
+  const auto& [d_axis, h_axis, a] = axis;
+  const int64_t n = index / h_axis.count / d_axis.count;
+  int64_t d = d_axis.first + index / h_axis.count % d_axis.count * d_axis.step;
+  Taps taps;
+  bool first = true;
+  for (int64_t i = 0; i < d_axis.taps; ++i, d += d_axis.reach) {
+    int64_t h = h_axis.first + index % h_axis.count * h_axis.step;
+    for (int64_t j = 0; j < h_axis.taps; ++j, h += h_axis.reach) {
+      if (d < 0 || d >= d_axis.source || h < 0 || h >= h_axis.source) continue;
+      const int64_t row = ((n * d_axis.source + d) * h_axis.source + h) * a.source;
+      const int64_t w_row =
+          (d_axis.w_first + i * d_axis.w_step) * h_axis.kernel + h_axis.w_first + j * h_axis.w_step;
+      for (int64_t k = 0; k < a.taps; ++k) {
+        const int64_t cell = a.first + k * a.reach;
+        taps.cell[taps.count] = cell;
+        taps.x[taps.count] = (row + cell) * C;
+        taps.w[taps.count++] = (w_row * a.kernel + a.w_first + k * a.w_step) * w_step;
+        if (taps.count == kMostTaps) {
+          run(taps, first);
+          first = false, taps.count = 0;
         }
       }
     }
-    finish(bench.place, positions, c0, cols);
   }
+  if (first || taps.count > 0) run(taps, first);
+}
 
-  void finish(const int64_t* place, int64_t positions, int64_t c0, int64_t cols) const {
-    const T* bias = args->bias;
-    if (!bias && !args->activate) return;
-    for (int64_t p = 0; p < positions; ++p) {
-      T* y = args->out + place[p] + c0;
-      if (bias) {
-        for_lanes<T>(cols, [&](int64_t j, int64_t lanes) {
-          store_lanes<T>(y + j, load_lanes(y + j, lanes) + load_lanes(bias + c0 + j, lanes), lanes);
-        });
+// Where the taps of kTile neighbours read; cells outside of the image read zeros, positions from
+// `count` on what the last one does.
+template <class T>
+struct Cells {
+  const T* x[kMostTaps][kTile];
+
+  Cells(const Axis& a, const Taps& taps, int64_t o, int64_t count, const T* source, int64_t C,
+        const T* zeros) {
+    int64_t moved[kTile];
+    for (int64_t i = 0; i < kTile; ++i) moved[i] = (o + smaller(i, count - 1)) * a.step;
+    for (int64_t t = 0; t < taps.count; ++t) {
+      const T* x_t = source + taps.x[t];
+      for (int64_t i = 0; i < kTile; ++i) {
+        const int64_t cell = taps.cell[t] + moved[i];
+        const bool inside = (cell >= 0) & (cell < a.source);
+        x[t][i] = inside ? x_t + moved[i] * C : zeros;
       }
-      if (args->activate) args->activate(y, y, cols);
     }
-  }
-
-  void run() const {
-    const int64_t blocks = cut.channel_blocks;
-    const int64_t work = cut.images * cut.outs[0] * cut.outs[1] * cut.outs[2] * cut.channels *
-                         cut.axis[0].taps * cut.axis[1].taps * cut.axis[2].taps;
-    parallel_ranges(cut.position_boxes() * blocks, 1 + (int64_t{1} << 16) / (work + 1),
-                    [&](int64_t begin, int64_t end) {
-                      for (int64_t i = begin; i < end; ++i) chunk(i / blocks, i % blocks);
-                    });
   }
 };
 
-template <class T>
-void forward(const ConvArgs<T>& p) {
-  const Axis axis[3] = {forward_axis(p.shape, 0), forward_axis(p.shape, 1),
-                        forward_axis(p.shape, 2)};
-  Gather<T>(p, axis, true).run();
+// Outputs [o, o + kTile) of a row with all their taps inside of the image.
+bool is_inside(const Axis& a, int64_t o) {
+  return o + kTile <= a.count && a.first + o * a.step >= 0 &&
+         a.first + (o + kTile - 1) * a.step + (a.taps - 1) * a.reach < a.source;
 }
 
-template <class T>
-void input_gradient(const ConvArgs<T>& p) {
-  for_phases(p.shape, [&](const Axis(&axis)[3]) { Gather<T>(p, axis, false).run(); });
+// V: a register, or T itself.
+template <class V, class T>
+V read(const T* p) {
+  V v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class V, class T>
+void write(T* p, V v) {
+  std::memcpy(p, &v, sizeof v);
 }
 
-// dw[tap, column]: boxes of positions are summed in `splits` runs, each into its own copy of dw.
+// body(V{}, channel, place) over C channels: whole registers, the last one moved back to end with
+// the channels; if that must not be (`overlap` false) or C is less than a register, single ones.
+template <class T, class Body>
+void for_channels(int64_t C, bool overlap, const Body& body) {
+  const int64_t whole = C / kLanes<T> * kLanes<T>, end = overlap && whole > 0 ? C : whole;
+  for (int64_t c = 0; c < end; c += kLanes<T>) body(Vec<T>{}, smaller(c, C - kLanes<T>), c);
+  for (int64_t c = end; c < C; ++c) body(T{}, c, c);
+}
+
+// y[i, c] = start + sum_t x(t, i)[c] * w(t)[c] for i < count; start: y itself, the bias or 0.
+// `ahead`: elements from the last tap's row to the one below, fetched for the next outputs.
+template <class T, class X, class W>
+void tile(int64_t taps, int64_t count, int64_t C, bool overlap, const X& x, const W& w,
+          int64_t ahead, T* y, int64_t y_step, const T* bias, bool accumulate) {
+  for_channels<T>(C, overlap, [&](auto zero, int64_t c, int64_t) {
+    using V = decltype(zero);
+    T* to = y + c;
+    V acc[kTile];
+    NARAE_UNROLL
+    for (int i = 0; i < kTile; ++i) {
+      acc[i] = bias ? read<V>(bias + c) : V{};
+      if (accumulate && i < count) acc[i] = read<V>(to + i * y_step);
+    }
+    for (int64_t t = 0; t < taps; ++t) {
+      const V w_t = read<V>(w(t) + c);
+      NARAE_UNROLL
+      for (int i = 0; i < kTile; ++i) acc[i] += read<V>(x(t, i) + c) * w_t;
+    }
+    NARAE_UNROLL
+    for (int i = 0; i < kTile; ++i) {
+      if (i < count) write(to + i * y_step, acc[i]);
+    }
+    for (int64_t i = 0; taps > 0 && i < kTile; ++i) __builtin_prefetch(x(taps - 1, i) + c + ahead);
+  });
+}
+
+// dw(t)[place of c] += sum_i x(t, i)[c] * dy[i * C + c] for kTaps taps from t on, i < count.
+template <class T, int kTaps, class X, class W>
+void gradient_tile(int64_t t, int64_t count, int64_t C, const X& x, const W& dw, int64_t ahead,
+                   const T* dy) {
+  for_channels<T>(C, true, [&](auto zero, int64_t c, int64_t place) {
+    using V = decltype(zero);
+    V acc[kTaps];
+    NARAE_UNROLL
+    for (int k = 0; k < kTaps; ++k) acc[k] = read<V>(dw(t + k) + place);
+    for (int64_t i = 0; i < count; ++i) {
+      const V dy_i = read<V>(dy + i * C + c);
+      NARAE_UNROLL
+      for (int k = 0; k < kTaps; ++k) acc[k] += read<V>(x(t + k, i) + c) * dy_i;
+      __builtin_prefetch(x(t + kTaps - 1, i) + c + ahead);
+      __builtin_prefetch(dy + i * C + c + ahead);
+    }
+    NARAE_UNROLL
+    for (int k = 0; k < kTaps; ++k) write(dw(t + k) + place, acc[k]);
+  });
+}
+
+// target[o, c] = act( sum over taps of source * w + bias ), for one row.
 template <class T>
-struct FilterGradient {
-  ConvShape s;
-  Cut cut;
-  int64_t splits;
-
-  explicit FilterGradient(const ConvShape& shape) : s(shape) {
-    const Axis axis[3] = {forward_axis(s, 0), forward_axis(s, 1), forward_axis(s, 2)};
-    cut = make_cut(axis, s.N, round_up(s.F, kLanes<T>), sizeof(T), 1, kColumns<T>);
-    splits = smaller(ceil_divide(64, cut.sums()), smaller(cut.position_boxes(), 32));
-    if (splits < 1) splits = 1;
-  }
-
-  int64_t size() const { return s.kernel[0] * s.kernel[1] * s.kernel[2] * s.F; }
-
-  void task(int64_t split, int64_t sum, const T* x, const T* dy, T* dw) const {
-    const Bench<T> bench;
-    const int64_t M = s.F / s.C, boxes = cut.position_boxes();
-    int64_t dw_row[Bench<T>::kSumTaps + kTileTaps];
-    const int64_t first = boxes * split / splits;
-    for (int64_t i = first; i < boxes * (split + 1) / splits; ++i) {
-      Box box;
-      set_positions(cut, i, box);
-      const int64_t c0 = set_taps(cut, sum, box), cols = smaller(cut.channels, s.F - c0);
-      const int64_t padded = round_up(cols, kLanes<T>);
-      const Layout layout(cut, box, padded);
-      const int64_t taps = tap_table(cut, box, layout, 1, bench.tap,
-                                     [&](int64_t tap, int64_t t) { dw_row[t] = tap * s.F + c0; });
-      repeat_last(bench.tap, taps, kTileTaps);
-      const int64_t positions = position_tables(cut, box, layout, s.F, bench.position, bench.place);
-      copy_columns(cut, box, layout, x, s.C, c0, cols, M, true, 0, bench.patch);
-      for (int64_t p = 0; p < positions; ++p) {
-        copy(bench.rows + p * padded, dy + bench.place[p] + c0, cols);
-        for (int64_t j = cols; j < padded; ++j) bench.rows[p * padded + j] = T(0);
-      }
-      for (int64_t j = 0; j < cols; j += 2 * kLanes<T>) {
-        const auto run = cols - j > kLanes<T> ? gradient_tile<T, 2> : gradient_tile<T, 1>;
-        for (int64_t t = 0; t < taps; t += kTileTaps) {
-          run(taps - t, cols - j, positions, bench.patch + j, bench.position, bench.tap + t,
-              bench.rows + j, padded, dw + j, dw_row + t, i > first);
-        }
+void gather_row(const Axis (&axis)[3], int64_t C, int64_t index, const ConvArgs<T>& p,
+                const T* source, T* target, const T* zeros) {
+  const auto& [d_axis, h_axis, a] = axis;
+  const int64_t n = index / h_axis.count / d_axis.count;
+  const int64_t d = d_axis.place + index / h_axis.count % d_axis.count * d_axis.place_step;
+  const int64_t h = h_axis.place + index % h_axis.count * h_axis.place_step;
+  const int64_t step = a.step * C, y_step = a.place_step * C, ahead = h_axis.step * a.source * C;
+  const bool overlap = d_axis.taps * h_axis.taps * a.taps <= kMostTaps;
+  T* y = target + (((n * d_axis.target + d) * h_axis.target + h) * a.target + a.place) * C;
+  for_taps(axis, C, C, index, [&](const Taps& taps, bool first) {
+    const auto w = [&](int64_t t) { return p.b + taps.w[t]; };
+    for (int64_t o = 0; o < a.count; o += kTile) {
+      const auto run = [&](int64_t count, const auto& x) {
+        tile(taps.count, count, C, overlap, x, w, ahead, y + o * y_step, y_step, p.bias, !first);
+      };
+      if (is_inside(a, o)) {
+        const T* at = source + o * step;
+        run(kTile, [&](int64_t t, int64_t i) { return at + taps.x[t] + i * step; });
+      } else {
+        const int64_t count = smaller(kTile, a.count - o);
+        const Cells<T> cells(a, taps, o, count, source, C, zeros);
+        run(count, [&](int64_t t, int64_t i) { return cells.x[t][i]; });
       }
     }
+  });
+  for (int64_t o = 0; p.activate && o < a.count; ++o) {
+    p.activate(y + o * y_step, y + o * y_step, C);
+  }
+}
+
+template <class T>
+void gather(const Axis (&axis)[3], int64_t N, int64_t C, const ConvArgs<T>& p, const T* source,
+            T* target, const T* zeros) {
+  const int64_t work = axis[2].count * axis[0].taps * axis[1].taps * axis[2].taps * C;
+  const int64_t grain = 1 + (int64_t{1} << 17) / (work + 1);
+  parallel_ranges(N * axis[0].count * axis[1].count, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t index = begin; index < end; ++index) {
+      gather_row(axis, C, index, p, source, target, zeros);
+    }
+  });
+}
+
+// With M results of a channel x is repeated first, and dx summed at last: C * M channels.
+template <class T>
+void repeat(const T* x, int64_t n, int64_t M, T* to) {
+  parallel_ranges(n, 1 << 14, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      for (int64_t m = 0; m < M; ++m) to[i * M + m] = x[i];
+    }
+  });
+}
+template <class T>
+void sum_repeated(const T* from, int64_t n, int64_t M, T* dx) {
+  parallel_ranges(n, 1 << 14, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      T total = from[i * M];
+      for (int64_t m = 1; m < M; ++m) total += from[i * M + m];
+      dx[i] = total;
+    }
+  });
+}
+
+// Workspace: C * M zeros, and with M > 1 the repeated x.
+template <class T>
+struct Repeated {
+  int64_t M, channels, size;  // size of x
+
+  explicit Repeated(const ConvShape& s)
+      : M(s.F / s.C), channels(s.F), size(s.N * s.in[0] * s.in[1] * s.in[2] * s.C) {}
+  int64_t workspace() const { return channels + (M > 1 ? size * M : 0); }
+
+  const T* x(const ConvArgs<T>& p) const {
+    clear(p.workspace, channels);
+    if (M == 1) return p.a;
+    repeat(p.a, size, M, p.workspace + channels);
+    return p.workspace + channels;
   }
 };
 
 template <class T>
 int64_t workspace(const ConvShape& s) {
-  const FilterGradient<T> g(s);
-  return g.splits > 1 ? g.splits * g.size() : 0;
+  return Repeated<T>(s).workspace();
+}
+
+template <class T>
+void forward(const ConvArgs<T>& p) {
+  const ConvShape& s = p.shape;
+  const Axis axis[3] = {forward_axis(s, 0), forward_axis(s, 1), forward_axis(s, 2)};
+  const T* x = Repeated<T>(s).x(p);
+  gather(axis, s.N, s.F, p, x, p.out, p.workspace);
+}
+
+template <class T>
+void input_gradient(const ConvArgs<T>& p) {
+  const ConvShape& s = p.shape;
+  const Repeated<T> repeated(s);
+  T* dx = repeated.M > 1 ? p.workspace + s.F : p.out;
+  clear(p.workspace, s.F);
+  for_phases(s, [&](const Axis(&axis)[3]) { gather(axis, s.N, s.F, p, p.a, dx, p.workspace); });
+  if (repeated.M > 1) sum_repeated(dx, repeated.size, repeated.M, p.out);
+}
+
+// The rows of dy are summed in `splits` runs, each into its own copy of dw, whose rows are made of
+// whole registers; the copies are added in order.
+template <class T>
+struct FilterGradient {
+  ConvShape s;
+
+  int64_t taps() const { return s.kernel[0] * s.kernel[1] * s.kernel[2]; }
+  int64_t rows() const { return s.N * s.out[0] * s.out[1]; }
+  int64_t splits() const { return rows() < 1 ? 1 : smaller(rows(), 32); }
+  int64_t row() const { return s.F < kLanes<T> ? s.F : round_up(s.F, kLanes<T>); }
+  int64_t copy_size() const { return taps() * row(); }
+  int64_t workspace() const { return (splits() + 1) * copy_size(); }
+
+  void sum_row(int64_t index, const T* x, const T* dy, T* dw, const T* zeros) const {
+    const Axis axis[3] = {forward_axis(s, 0), forward_axis(s, 1), forward_axis(s, 2)};
+    const Axis& a = axis[2];
+    const int64_t C = s.F, step = a.step * C, ahead = axis[1].step * a.source * C;
+    for_taps(axis, C, row(), index, [&](const Taps& taps, bool) {
+      const auto dw_t = [&](int64_t t) { return dw + taps.w[t]; };
+      for (int64_t o = 0; o < a.count; o += kTile) {
+        const T* dy_o = dy + (index * a.count + o) * C;
+        const int64_t count = smaller(kTile, a.count - o);
+        const auto run = [&](const auto& x_t) {
+          int64_t t = 0;
+          const auto tiles = [&](auto kTaps) {
+            for (; t + kTaps <= taps.count; t += kTaps)
+              gradient_tile<T, kTaps>(t, count, C, x_t, dw_t, ahead, dy_o);
+          };
+          tiles(std::integral_constant<int, 9>{});
+          tiles(std::integral_constant<int, 3>{});
+          tiles(std::integral_constant<int, 1>{});
+        };
+        if (is_inside(a, o)) {
+          const T* at = x + o * step;
+          run([&](int64_t t, int64_t i) { return at + taps.x[t] + i * step; });
+        } else {
+          const Cells<T> cells(a, taps, o, count, x, C, zeros);
+          run([&](int64_t t, int64_t i) { return cells.x[t][i]; });
+        }
+      }
+    });
+  }
+
+  void run(const T* x, const T* dy, T* dw, const T* zeros, T* copies) const {
+    const int64_t size = copy_size(), whole = s.F / kLanes<T> * kLanes<T>;
+    parallel_for(splits(), [&](int64_t i) {
+      clear(copies + i * size, size);
+      const Range range = part(rows(), i, splits());
+      for (int64_t index = range.begin; index < range.end; ++index) {
+        sum_row(index, x, dy, copies + i * size, zeros);
+      }
+    });
+    T* sums = copies + splits() * size;
+    add_copies(copies, splits(), size, sums);
+    for (int64_t t = 0; t < taps(); ++t) {
+      for (int64_t c = 0; c < s.F; ++c)
+        dw[t * s.F + c] = sums[t * row() + (c < whole ? c : c + row() - s.F)];
+    }
+  }
+};
+
+template <class T>
+int64_t filter_gradient_workspace(const ConvShape& s) {
+  return workspace<T>(s) + FilterGradient<T>{s}.workspace();
 }
 
 template <class T>
 void filter_gradient(const ConvArgs<T>& p) {
-  const FilterGradient<T> g(p.shape);
-  if (g.cut.position_boxes() == 0) return clear(p.out, g.size());
-  const int64_t sums = g.cut.sums();
-  parallel_for(g.splits * sums, [&](int64_t i) {
-    g.task(i / sums, i % sums, p.a, p.b, g.splits > 1 ? p.workspace + i / sums * g.size() : p.out);
-  });
-  if (g.splits > 1) add_copies(p.workspace, g.splits, g.size(), p.out);
+  const T* x = Repeated<T>(p.shape).x(p);
+  FilterGradient<T>{p.shape}.run(x, p.b, p.out, p.workspace, p.workspace + workspace<T>(p.shape));
 }
 
 template <class T>
-constexpr DepthwiseConv<T> kTable = {forward<T>, input_gradient<T>, workspace<T>,
-                                     filter_gradient<T>};
+constexpr DepthwiseConv<T> kTable = {
+    workspace<T>,      forward<T>, workspace<T>, input_gradient<T>, filter_gradient_workspace<T>,
+    filter_gradient<T>};
 
 }  // namespace
 }  // namespace NARAE_ISA

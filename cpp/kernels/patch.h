@@ -16,6 +16,15 @@ namespace narae::NARAE_ISA {
 using std::int32_t;
 using std::int64_t;
 
+struct Range {
+  int64_t begin, end;
+  int64_t size() const { return end - begin; }
+};
+// One of `parts` nearly equal parts of n.
+inline Range part(int64_t n, int64_t index, int64_t parts) {
+  return {n * index / parts, n * (index + 1) / parts};
+}
+
 // One spatial axis of a gathering product: output o with tap t reads cell first + o * step + t *
 // reach of the source and multiplies w's tap w_first + t * w_step; o is cell place + o * place_step
 // of the target.

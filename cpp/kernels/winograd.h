@@ -150,14 +150,6 @@ inline void transform_tile(const Load& load, const Store& store) {
   }
 }
 
-struct Range {
-  int64_t begin, end;
-  int64_t size() const { return end - begin; }
-};
-inline Range part(int64_t n, int64_t index, int64_t parts) {
-  return {n * index / parts, n * (index + 1) / parts};
-}
-
 // kPlanes matrices of rows x width in scratch.
 template <class T, int kPlanes>
 struct Planes {
