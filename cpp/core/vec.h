@@ -12,6 +12,10 @@
 #define NARAE_UNROLL _Pragma("GCC unroll 64")
 #endif
 
+// A call would pass its vectors through memory and forget every register: at 40 instructions a
+// vector exp, left to the compiler's judgement, it halved the speed of softmax and gelu.
+#define NARAE_INLINE inline __attribute__((always_inline))
+
 namespace narae::NARAE_ISA {
 
 #if defined(__AVX512F__)
@@ -55,26 +59,37 @@ template <class T>
 using Int = typename IntOf<T>::type;
 
 template <class T>
-inline Vec<T> load(const T* p) {  // no alignment needed
+NARAE_INLINE Vec<T> load(const T* p) {  // no alignment needed
   Vec<T> v;
   std::memcpy(&v, p, sizeof v);
   return v;
 }
 
 template <class T>
-inline void store(T* p, Vec<T> v) {
+NARAE_INLINE void store(T* p, Vec<T> v) {
   std::memcpy(p, &v, sizeof v);
 }
 
 template <class T>
-inline Vec<T> broadcast(T x) {
+NARAE_INLINE Vec<T> broadcast(T x) {
   return x - Vec<T>{};  // x - 0 keeps the sign of zero, 0 + x does not
 }
 
-// The first n lanes from memory, 0 < n < kLanes; the others are `fill`. Written as loops over all
-// lanes, which compilers turn into masked moves where the instruction set has them.
+// The first n lanes from memory, 0 < n < kLanes; the others are `fill`. Loops over all lanes, which
+// compilers may turn into masked moves. AVX-512's are asked for by name: GCC makes sixteen branches
+// of the loop, or a merge with what the stack held, wherever it finds these cheaper, and a softmax
+// over ten columns took three times as long.
 template <class T>
-inline Vec<T> load_partial(const T* p, std::int64_t n, T fill = T(0)) {
+NARAE_INLINE Vec<T> load_partial(const T* p, std::int64_t n, T fill = T(0)) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    return (Vec<T>)__builtin_ia32_loadups512_mask((const float*)p, (Vec<float>)broadcast(fill),
+                                                  static_cast<std::uint16_t>((1u << n) - 1));
+  } else if constexpr (sizeof(T) == 8) {
+    return (Vec<T>)__builtin_ia32_loadupd512_mask((const double*)p, (Vec<double>)broadcast(fill),
+                                                  static_cast<std::uint8_t>((1u << n) - 1));
+  }
+#endif
   const int count = static_cast<int>(n);
   T lanes[kLanes<T>];
   for (int i = 0; i < kLanes<T>; ++i) lanes[i] = i < count ? p[i] : fill;
@@ -82,7 +97,18 @@ inline Vec<T> load_partial(const T* p, std::int64_t n, T fill = T(0)) {
 }
 
 template <class T>
-inline void store_partial(T* p, Vec<T> v, std::int64_t n) {
+NARAE_INLINE void store_partial(T* p, Vec<T> v, std::int64_t n) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    __builtin_ia32_storeups512_mask((float*)p, (Vec<float>)v,
+                                    static_cast<std::uint16_t>((1u << n) - 1));
+    return;
+  } else if constexpr (sizeof(T) == 8) {
+    __builtin_ia32_storeupd512_mask((double*)p, (Vec<double>)v,
+                                    static_cast<std::uint8_t>((1u << n) - 1));
+    return;
+  }
+#endif
   const int count = static_cast<int>(n);
   T lanes[kLanes<T>];
   store(lanes, v);
@@ -91,20 +117,43 @@ inline void store_partial(T* p, Vec<T> v, std::int64_t n) {
   }
 }
 
-// As std::max(a, b) and NumPy's maximum for numbers; a NaN in either comes out.
+// Stores past the caches to a kVecBytes-aligned p, without reading the line first: for outputs too
+// large to stay in the cache. finish_streaming() puts the stores before any later one.
 template <class T>
-inline Vec<T> max(Vec<T> a, Vec<T> b) {
-  return ((a > b) | (a != a)) ? a : b;
+NARAE_INLINE void stream(T* p, Vec<T> v) {
+#if defined(__clang__)
+  __builtin_nontemporal_store(v, reinterpret_cast<Vec<T>*>(p));
+#elif defined(__AVX512F__)
+  __builtin_ia32_movntps512(reinterpret_cast<float*>(p), (Vec<float>)v);
+#elif defined(__AVX__)
+  __builtin_ia32_movntps256(reinterpret_cast<float*>(p), (Vec<float>)v);
+#elif defined(__SSE__)
+  __builtin_ia32_movntps(reinterpret_cast<float*>(p), (Vec<float>)v);
+#else
+  store(p, v);
+#endif
+}
+NARAE_INLINE void finish_streaming() {
+#if defined(__SSE__)
+  __builtin_ia32_sfence();
+#endif
+}
+
+// As std::max(a, b) and NumPy's maximum for numbers; a NaN in either comes out. In a running
+// maximum a is the result so far: b != b does not wait for it.
+template <class T>
+NARAE_INLINE Vec<T> max(Vec<T> a, Vec<T> b) {
+  return ((b > a) | (b != b)) ? b : a;
 }
 template <class T>
-inline Vec<T> min(Vec<T> a, Vec<T> b) {
-  return ((a < b) | (a != a)) ? a : b;
+NARAE_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
+  return ((b < a) | (b != b)) ? b : a;
 }
 
 // Lanes are combined by halves of registers, always in the same order. combine(a, b) takes vectors
 // of any width.
 template <class T, int kWidth, class V, class Combine>
-inline T fold_halves(V v, Combine combine) {
+NARAE_INLINE T fold_halves(V v, Combine combine) {
   if constexpr (kWidth == 2) {
     return combine(v, V{v[1]})[0];  // as vectors: no branch that random data mispredicts
   } else {
@@ -115,32 +164,32 @@ inline T fold_halves(V v, Combine combine) {
   }
 }
 template <class T>
-inline T sum(Vec<T> v) {
+NARAE_INLINE T sum(Vec<T> v) {
   return fold_halves<T, kLanes<T>>(v, [](auto a, auto b) { return a + b; });
 }
 template <class T>
-inline T max_lane(Vec<T> v) {
-  return fold_halves<T, kLanes<T>>(v, [](auto a, auto b) { return ((a > b) | (a != a)) ? a : b; });
+NARAE_INLINE T max_lane(Vec<T> v) {
+  return fold_halves<T, kLanes<T>>(v, [](auto a, auto b) { return ((b > a) | (b != b)) ? b : a; });
 }
 template <class T>
-inline T min_lane(Vec<T> v) {
-  return fold_halves<T, kLanes<T>>(v, [](auto a, auto b) { return ((a < b) | (a != a)) ? a : b; });
+NARAE_INLINE T min_lane(Vec<T> v) {
+  return fold_halves<T, kLanes<T>>(v, [](auto a, auto b) { return ((b < a) | (b != b)) ? b : a; });
 }
 
 // body(offset, lanes) over [0, n): whole registers, then one call with lanes < kLanes for the rest.
 template <class T, class Body>
-inline void for_lanes(std::int64_t n, const Body& body) {
+NARAE_INLINE void for_lanes(std::int64_t n, const Body& body) {
   std::int64_t i = 0;
   for (; i + kLanes<T> <= n; i += kLanes<T>) body(i, std::int64_t{kLanes<T>});
   if (i < n) body(i, n - i);
 }
 
 template <class T>
-inline Vec<T> load_lanes(const T* p, std::int64_t lanes, T fill = T(0)) {
+NARAE_INLINE Vec<T> load_lanes(const T* p, std::int64_t lanes, T fill = T(0)) {
   return lanes == kLanes<T> ? load(p) : load_partial(p, lanes, fill);
 }
 template <class T>
-inline void store_lanes(T* p, Vec<T> v, std::int64_t lanes) {
+NARAE_INLINE void store_lanes(T* p, Vec<T> v, std::int64_t lanes) {
   if (lanes == kLanes<T>) {
     store(p, v);
   } else {

@@ -19,7 +19,7 @@ struct FloatBits<double> {
 };
 
 template <class To, class From>
-inline To bit_cast(From from) {
+NARAE_INLINE To bit_cast(From from) {
   static_assert(sizeof(To) == sizeof(From));
   To to;
   std::memcpy(&to, &from, sizeof to);
@@ -27,59 +27,97 @@ inline To bit_cast(From from) {
 }
 
 template <class T>
-inline Vec<T> abs(Vec<T> x) {
+NARAE_INLINE Vec<T> abs(Vec<T> x) {
   return bit_cast<Vec<T>>(bit_cast<Vec<Int<T>>>(x) & ~(Int<T>(1) << (8 * sizeof(T) - 1)));
 }
 
 // To the nearest integer, ties to even, for |x| < 2^mantissa: adding 1.5 * 2^mantissa leaves no
 // fraction bits.
 template <class T>
-inline Vec<T> round_small(Vec<T> x) {
+NARAE_INLINE Vec<T> round_small(Vec<T> x) {
   constexpr T kMagic = T(3) * T(Int<T>(1) << (FloatBits<T>::kMantissa - 1));
   return (x + kMagic) - kMagic;
 }
 
 // 2^n for integers n with a normal result.
 template <class T>
-inline Vec<T> exp2_int(Vec<Int<T>> n) {
+NARAE_INLINE Vec<T> exp2_int(Vec<Int<T>> n) {
   return bit_cast<Vec<T>>((n + FloatBits<T>::kBias) << FloatBits<T>::kMantissa);
 }
 
+// Horner's scheme. Estrin's, of half the latency, was no faster: these functions are bound by the
+// number of multiplications, at two a cycle.
 template <class T, class... C>
-inline Vec<T> horner(Vec<T> x, T highest, C... rest) {
+NARAE_INLINE Vec<T> horner(Vec<T> x, T highest, C... rest) {
   Vec<T> y = broadcast(highest);
   ((y = y * x + T(rest)), ...);
   return y;
 }
 
-// exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2) / 2. Overflows to inf, underflows through
-// the subnormals to 0. Error <= 1.5 ulp (float32: Taylor polynomial of degree 7; float64: of degree
-// 13).
+// x as n ln 2 + r with n whole and |r| <= ln(2) / 2, for |x| < 2^mantissa / 4. Adding 1.5 *
+// 2^mantissa leaves no fraction bits: the sum's low bits are n.
 template <class T>
-inline Vec<T> exp(Vec<T> x) {
-  constexpr bool kFloat = sizeof(T) == 4;
-  const T low = kFloat ? T(-104) : T(-746), high = kFloat ? T(89) : T(710);
-  x = x < low ? broadcast(low) : x;
-  x = x > high ? broadcast(high) : x;
-  const Vec<T> n = round_small<T>(x * T(1.4426950408889634074));
-  // ln 2 in two parts; the first has few enough bits for n * part to be exact
-  const Vec<T> r = (x - n * (kFloat ? T(0.693359375) : T(0.693147180369123816490))) -
-                   n * (kFloat ? T(-2.12194440054690583e-4) : T(1.90821492927058770002e-10));
-  Vec<T> y;
-  if constexpr (kFloat) {
-    y = horner<T>(r, T(1) / 5040, T(1) / 720, T(1) / 120, T(1) / 24, T(1) / 6, T(0.5), T(1), T(1));
-  } else {
-    y = horner<T>(r, T(1) / 6227020800, T(1) / 479001600, T(1) / 39916800, T(1) / 3628800,
-                  T(1) / 362880, T(1) / 40320, T(1) / 5040, T(1) / 720, T(1) / 120, T(1) / 24,
-                  T(1) / 6, T(0.5), T(1), T(1));
+struct TimesLn2 {
+  Vec<Int<T>> whole;
+  Vec<T> n, r;
+
+  NARAE_INLINE explicit TimesLn2(Vec<T> x) {
+    constexpr bool kFloat = sizeof(T) == 4;
+    constexpr T kMagic = T(3) * T(Int<T>(1) << (FloatBits<T>::kMantissa - 1));
+    const Vec<T> shifted = x * T(1.4426950408889634074) + kMagic;
+    whole = bit_cast<Vec<Int<T>>>(shifted) - bit_cast<Int<T>>(kMagic);
+    n = shifted - kMagic;
+    // ln 2 in two parts; the first has few enough bits for n * part to be exact
+    r = (x - n * (kFloat ? T(0.693359375) : T(0.693147180369123816490))) -
+        n * (kFloat ? T(-2.12194440054690583e-4) : T(1.90821492927058770002e-10));
   }
+};
+
+// (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2, interpolated at Chebyshev nodes; off by less than
+// 0.2 ulp of exp(r).
+template <class T>
+NARAE_INLINE Vec<T> exp_tail(Vec<T> r) {
+  if constexpr (sizeof(T) == 4) {
+    return horner<T>(r, T(0.0013926184), T(0.00836317893), T(0.0416665561), T(0.166665763), T(0.5));
+  } else {
+    return horner<T>(r, T(2.09146869680868758e-9), T(2.51052170047207447e-8),
+                     T(2.75572736431102974e-7), T(2.75572554002064223e-6),
+                     T(0.0000248015873255477427), T(0.000198412698748206266),
+                     T(0.00138888888888837481), T(0.00833333333332613585), T(0.0416666666666666713),
+                     T(0.166666666666666713), T(0.5));
+  }
+}
+
+// exp(r) for |r| <= ln(2) / 2.
+template <class T>
+NARAE_INLINE Vec<T> exp_reduced(Vec<T> r) {
+  return (exp_tail<T>(r) * r + T(1)) * r + T(1);
+}
+
+// exp(x) = 2^n exp(r). Overflows to inf, underflows through the subnormals to 0. Error <= 1.5 ulp.
+template <class T>
+NARAE_INLINE Vec<T> exp(Vec<T> x) {
+  constexpr T kZero = sizeof(T) == 4 ? T(-104) : T(-746), kInf = sizeof(T) == 4 ? T(89) : T(710);
+  const TimesLn2<T> a(x);
   // In two steps: 2^n alone may be subnormal or infinite where the product is not.
-  const Vec<Int<T>> whole = __builtin_convertvector(n, Vec<Int<T>>), half = whole >> 1;
-  return y * exp2_int<T>(half) * exp2_int<T>(whole - half);
+  const Vec<Int<T>> half = a.whole >> 1;
+  const Vec<T> y = exp_reduced<T>(a.r) * exp2_int<T>(half) * exp2_int<T>(a.whole - half);
+  return x < kZero ? Vec<T>{} : x > kInf ? broadcast(T(__builtin_inf())) : y;
+}
+
+// exp(x) for x <= 88 (709 in float64), with 0 below x = -87.33 (-708.39), about where results cease
+// to be normal numbers, as of padding and of masked logits: subnormal arithmetic takes the CPU ten
+// times as long. Two thirds of the instructions of exp. Error <= 1.5 ulp.
+template <class T>
+NARAE_INLINE Vec<T> exp_normal(Vec<T> x) {
+  constexpr T kSmallest = sizeof(T) == 4 ? T(-87.33) : T(-708.39);
+  const TimesLn2<T> a(x);
+  const Vec<T> y = exp_reduced<T>(a.r) * exp2_int<T>(a.whole);
+  return x < kSmallest ? Vec<T>{} : y;
 }
 
 template <class T>
-inline Vec<T> sqrt(Vec<T> x) {
+NARAE_INLINE Vec<T> sqrt(Vec<T> x) {
   NARAE_UNROLL
   for (int i = 0; i < kLanes<T>; ++i) {
     if constexpr (sizeof(T) == 4) {
@@ -94,9 +132,9 @@ inline Vec<T> sqrt(Vec<T> x) {
 // log(x) = e ln 2 + log(1 + f), x = 2^e (1 + f), 1 + f in [sqrt(1/2), sqrt(2)). With s = f / (2 +
 // f):
 //   log(1 + f) = 2 atanh(s) = 2 s + s R = f - s (f - R),  R = 2 (s^2/3 + s^4/5 + ...)
-// Error <= 2 ulp.
+// R / s^2 is interpolated at Chebyshev nodes. Error <= 2 ulp.
 template <class T>
-inline Vec<T> log(Vec<T> x) {
+NARAE_INLINE Vec<T> log(Vec<T> x) {
   constexpr bool kFloat = sizeof(T) == 4;
   constexpr int kMantissa = FloatBits<T>::kMantissa;
   constexpr T kSmallest = kFloat ? T(0x1p-126) : T(0x1p-1022);
@@ -112,10 +150,11 @@ inline Vec<T> log(Vec<T> x) {
   const Vec<T> s = f / (T(2) + f), z = s * s;
   Vec<T> R;
   if constexpr (kFloat) {
-    R = z * horner<T>(z, T(2) / 11, T(2) / 9, T(2) / 7, T(2) / 5, T(2) / 3);
+    R = z * horner<T>(z, T(0.295799494), T(0.3998878), T(0.666666865));
   } else {
-    R = z * horner<T>(z, T(2) / 23, T(2) / 21, T(2) / 19, T(2) / 17, T(2) / 15, T(2) / 13,
-                      T(2) / 11, T(2) / 9, T(2) / 7, T(2) / 5, T(2) / 3);
+    R = z * horner<T>(z, T(0.146164496850434061), T(0.153317216005560419), T(0.181828891252617225),
+                      T(0.222222111347950807), T(0.285714286259754868), T(0.399999999998995048),
+                      T(0.666666666666666963));
   }
   const Vec<T> high = e * (kFloat ? T(0.693359375) : T(0.693147180369123816490));
   const Vec<T> low = e * (kFloat ? T(-2.12194440054690583e-4) : T(1.90821492927058770002e-10));
@@ -129,69 +168,77 @@ inline Vec<T> log(Vec<T> x) {
 // log(1 + x): the rounding error c of u = 1 + x is made good by log(u + c) = log(u) + c / u.
 // Error <= 3 ulp.
 template <class T>
-inline Vec<T> log1p(Vec<T> x) {
+NARAE_INLINE Vec<T> log1p(Vec<T> x) {
   const Vec<T> u = T(1) + x;
   const Vec<T> y = log<T>(u) + (x - (u - T(1))) / u;
   const auto plain = (u == 0) | (u == T(__builtin_inf()));  // the quotient is no number there
   return u == T(1) ? x : plain ? log<T>(u) : y;
 }
 
+// log(1 + e) = 2 atanh(s) = 2 s + s^3 R(s^2), s = e / (2 + e), for 0 <= e <= 1. R interpolates at
+// Chebyshev nodes. Error <= 2 ulp.
+template <class T>
+NARAE_INLINE Vec<T> log1p_unit(Vec<T> e) {
+  const Vec<T> s = e / (T(2) + e), z = s * s;
+  Vec<T> R;
+  if constexpr (sizeof(T) == 4) {
+    R = horner<T>(z, T(0.232243299), T(0.217065752), T(0.28592357), T(0.399997056), T(0.666666687));
+  } else {
+    R = horner<T>(z, T(0.156305778009228513), T(0.0749214379555076665), T(0.108451783948800146),
+                  T(0.117342790613031975), T(0.133351786314492571), T(0.153845439648605503),
+                  T(0.181818198979627144), T(0.222222221982367713), T(0.285714285716000993),
+                  T(0.399999999999995248), T(0.66666666666666663));
+  }
+  return T(2) * s + s * z * R;
+}
+
 // exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), with r as in exp. Error <= 2 ulp.
 template <class T>
-inline Vec<T> expm1(Vec<T> x) {
+NARAE_INLINE Vec<T> expm1(Vec<T> x) {
   constexpr bool kFloat = sizeof(T) == 4;
   const T low = kFloat ? T(-30) : T(-60), high = kFloat ? T(89) : T(710);
   const Vec<T> given = x;
   x = x < low ? broadcast(low) : x;
   x = x > high ? broadcast(high) : x;
-  const Vec<T> n = round_small<T>(x * T(1.4426950408889634074));
-  const Vec<T> r = (x - n * (kFloat ? T(0.693359375) : T(0.693147180369123816490))) -
-                   n * (kFloat ? T(-2.12194440054690583e-4) : T(1.90821492927058770002e-10));
-  Vec<T> p;  // (exp(r) - 1 - r) / r^2
-  if constexpr (kFloat) {
-    p = horner<T>(r, T(1) / 40320, T(1) / 5040, T(1) / 720, T(1) / 120, T(1) / 24, T(1) / 6,
-                  T(0.5));
-  } else {
-    p = horner<T>(r, T(1) / 87178291200, T(1) / 6227020800, T(1) / 479001600, T(1) / 39916800,
-                  T(1) / 3628800, T(1) / 362880, T(1) / 40320, T(1) / 5040, T(1) / 720, T(1) / 120,
-                  T(1) / 24, T(1) / 6, T(0.5));
-  }
-  p = r + r * r * p;
+  const TimesLn2<T> a(x);
+  const Vec<T> p = exp_tail<T>(a.r) * (a.r * a.r) + a.r;
   // Half of 2^n, which is finite where 2^n overflows.
-  const Vec<T> half = exp2_int<T>(__builtin_convertvector(n, Vec<Int<T>>) - 1);
+  const Vec<T> half = exp2_int<T>(a.whole - 1);
   const Vec<T> y = (half * p + (half - T(0.5))) * T(2);
-  return given == 0 ? given : n == 0 ? p : y;
+  return given == 0 ? given : a.n == 0 ? p : y;
 }
 
-// tanh(x) = t / (t + 2), t = exp(2 |x|) - 1, with the sign of x. Error <= 4 ulp.
+// tanh(x) = t / (t + 2), t = exp(2 |x|) - 1 as in expm1, with the sign of x. Error <= 4 ulp.
 template <class T>
-inline Vec<T> tanh(Vec<T> x) {
+NARAE_INLINE Vec<T> tanh(Vec<T> x) {
   constexpr T kOne = sizeof(T) == 4 ? T(10) : T(20);  // tanh rounds to 1 from here on
   const Vec<T> a = abs<T>(x);
-  const Vec<T> t = expm1<T>(T(2) * (a > kOne ? broadcast(kOne) : a));
-  const Vec<T> y = t / (t + T(2));
+  const TimesLn2<T> b(T(2) * a);
+  const Vec<T> p = exp_tail<T>(b.r) * (b.r * b.r) + b.r, s = exp2_int<T>(b.whole);
+  const Vec<T> t = s * p + (s - T(1)), y = a > kOne ? broadcast(T(1)) : t / (t + T(2));
   const auto sign = bit_cast<Vec<Int<T>>>(x) ^ bit_cast<Vec<Int<T>>>(a);
   return bit_cast<Vec<T>>(bit_cast<Vec<Int<T>>>(y) | sign);
 }
 
-// 1 / (1 + exp(-x)), for negative x as exp(x) / (1 + exp(x)). Error <= 3 ulp.
+// 1 / (1 + exp(-x)); results below the smallest normal number may be 0. Error <= 3 ulp.
 template <class T>
-inline Vec<T> sigmoid(Vec<T> x) {
-  const Vec<T> e = exp<T>(-abs<T>(x));
-  return (x < 0 ? e : broadcast(T(1))) / (T(1) + e);
+NARAE_INLINE Vec<T> sigmoid(Vec<T> x) {
+  constexpr T kZero = sizeof(T) == 4 ? T(-88) : T(-709);  // exp(-x) overflows further on
+  const Vec<T> y = T(1) / (T(1) + exp_normal<T>(-x));
+  return x < kZero ? Vec<T>{} : y;
 }
 
-// log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)). Error <= 4 ulp.
+// log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)). Error <= 4 ulp.
 template <class T>
-inline Vec<T> softplus(Vec<T> x) {
-  return (x < 0 ? Vec<T>{} : x) + log1p<T>(exp<T>(-abs<T>(x)));
+NARAE_INLINE Vec<T> softplus(Vec<T> x) {
+  return (x < 0 ? Vec<T>{} : x) + log1p_unit<T>(exp<T>(-abs<T>(x)));
 }
 
 // erf(x): x P(x^2) for |x| <= 1, else 1 - exp(-x^2 - Q(|x|)), Q(x) = -log(erfc(x)) - x^2 to the end
 // of [1, 4] (float32) or [1, 6] (float64), where erf rounds to 1. P and Q interpolate at Chebyshev
 // nodes. Error <= 3 ulp.
 template <class T>
-inline Vec<T> erf(Vec<T> x) {
+NARAE_INLINE Vec<T> erf(Vec<T> x) {
   constexpr bool kFloat = sizeof(T) == 4;
   const T one = kFloat ? T(4) : T(6);
   const Vec<T> a = abs<T>(x);
@@ -221,14 +268,41 @@ inline Vec<T> erf(Vec<T> x) {
                   T(0.0816509097178572), T(-0.20779340786106157), T(0.6652489709129766),
                   T(1.8624374021481738));
   }
-  const Vec<T> y = T(1) - exp<T>(-(c * c + Q));
+  const Vec<T> y = T(1) - exp_normal<T>(-(c * c + Q));
   const auto sign = bit_cast<Vec<Int<T>>>(x) ^ bit_cast<Vec<Int<T>>>(a);
   return a < T(1) ? x * P : x != x ? x : bit_cast<Vec<T>>(bit_cast<Vec<Int<T>>>(y) | sign);
 }
 
+// The normal distribution, Phi(x) = (1 + erf(x / sqrt 2)) / 2, and its slope phi(x). float32:
+// Phi(-a) = exp(-a^2 / 2) P(a) / Q(a), a minimax quotient over [0, 14]: the tail is no difference
+// of large numbers. Error of Phi <= 4 ulp for x >= -1, and 4 + x^2 / 2 ulp below (a rounded a^2 in
+// exp).
+template <class T>
+struct Normal {
+  Vec<T> Phi, phi;
+
+  NARAE_INLINE explicit Normal(Vec<T> x) {
+    constexpr T kScale = T(0.39894228040143267794);  // 1 / sqrt(2 pi)
+    if constexpr (sizeof(T) == 4) {
+      const Vec<T> a = abs<T>(x);
+      const Vec<T> e = exp_normal<T>(T(-0.5) * a * a);
+      const Vec<T> P = horner<T>(a, T(0.004077585083), T(0.04037241632), T(0.1824614715),
+                                 T(0.4372505031), T(0.5));
+      const Vec<T> Q = horner<T>(a, T(0.01022086131), T(0.1012054501), T(0.4674281393),
+                                 T(1.199289363), T(1.672385962), T(1));
+      const Vec<T> tail = a > T(14) ? Vec<T>{} : e * P / Q;
+      Phi = x < 0 ? tail : T(1) - tail;
+      phi = e * kScale;
+    } else {
+      Phi = T(0.5) + T(0.5) * erf<T>(x * T(0.70710678118654752440));
+      phi = exp<T>(T(-0.5) * x * x) * kScale;
+    }
+  }
+};
+
 // sin(x + quarters * pi / 2) in float64: r = x - n pi / 2 with pi / 2 in three parts, |r| <= pi
 // / 4.
-inline Vec<double> sine_reduced(Vec<double> x, std::int64_t quarters) {
+NARAE_INLINE Vec<double> sine_reduced(Vec<double> x, std::int64_t quarters) {
   const Vec<double> n = round_small<double>(x * 0.63661977236758134308);
   const Vec<double> r =
       ((x - n * 0x1.921fb54400000p+0) - n * 0x1.0b4611a600000p-34) - n * 0x1.3198a2e037073p-69;
@@ -249,7 +323,7 @@ inline Vec<double> sine_reduced(Vec<double> x, std::int64_t quarters) {
 // sin and cos (quarters = 1). The reduction holds to |x| < 2^20; lanes beyond ask libm. float32 is
 // computed in float64. Error <= 1 ulp for float32, <= 2 ulp for float64.
 template <class T>
-inline Vec<T> sine(Vec<T> x, std::int64_t quarters) {
+NARAE_INLINE Vec<T> sine(Vec<T> x, std::int64_t quarters) {
   Vec<T> y;
   if constexpr (sizeof(T) == 4) {
     typedef float Half __attribute__((vector_size(kVecBytes / 2)));
@@ -275,11 +349,11 @@ inline Vec<T> sine(Vec<T> x, std::int64_t quarters) {
   return quarters ? y : x == 0 ? x : y;  // the sign of zero
 }
 template <class T>
-inline Vec<T> sin(Vec<T> x) {
+NARAE_INLINE Vec<T> sin(Vec<T> x) {
   return sine<T>(x, 0);
 }
 template <class T>
-inline Vec<T> cos(Vec<T> x) {
+NARAE_INLINE Vec<T> cos(Vec<T> x) {
   return sine<T>(x, 1);
 }
 

@@ -112,18 +112,15 @@ struct Selu {
     return dy * (x > 0 ? broadcast(T(kScale)) : T(kScale * kAlpha) * exp<T>(x));
   }
 };
-struct Gelu {  // x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2
-  template <class T>
-  static Vec<T> Phi(Vec<T> x) {
-    return T(0.5) + T(0.5) * erf<T>(x * T(0.70710678118654752440));
-  }
+struct Gelu {  // x Phi(x)
   template <class T>
   static Vec<T> y(Vec<T> x, const T*) {
-    return x * Phi<T>(x);
+    return x * Normal<T>(x).Phi;
   }
   template <class T>
   static Vec<T> dx(Vec<T> dy, Vec<T> x, const T*) {
-    return dy * (Phi<T>(x) + x * (T(0.39894228040143267794) * exp<T>(T(-0.5) * x * x)));
+    const Normal<T> normal(x);
+    return dy * (normal.Phi + x * normal.phi);
   }
 };
 struct GeluTanh {  // x s(x), s = (1 + tanh u) / 2 = sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715
