@@ -77,7 +77,9 @@ def test_rms_normalization(isa, shape, axis, scaled, dtype):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("which", ["both", "none", "gamma"])
 @pytest.mark.parametrize(
-    "shape, axis", [((30, 7), -1), ((4, 5, 6, 16), -1), ((3, 5, 6), 1), ((9000, 3), -1)]
+    "shape, axis",
+    [((30, 7), -1), ((4, 5, 6, 16), -1), ((3, 5, 6), 1), ((9000, 3), -1)]
+    + [((1100, 40), -1), ((70, 2500), -1)],  # blocks of rows, of columns
 )
 def test_batch_normalization_training(isa, shape, axis, which, dtype):
     check(
@@ -118,7 +120,9 @@ def test_batch_normalization(isa, shape, axis):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("shape, groups", [((2, 5, 6), 3), ((3, 9, 32), 8), ((1, 4, 4, 6), 1)])
+@pytest.mark.parametrize(
+    "shape, groups", [((2, 5, 6), 3), ((3, 9, 32), 8), ((1, 4, 4, 6), 1), ((2, 1500, 30), 5)]
+)
 @pytest.mark.parametrize("which", ["both", "none", "gamma"])
 def test_group_normalization(isa, shape, groups, which, dtype):
     for n in {groups, shape[-1]}:  # as many groups as channels: instance normalization

@@ -21,10 +21,11 @@ Vec<T> load_or(const T* p, std::int64_t i, std::int64_t lanes, T otherwise) {
 
 // ---- rows ------------------------------------------------------------------------------------
 
-// Rows handled by one chunk: its columns' sums are one partial of dgamma and dbeta.
+// Rows of which one partial sum of dgamma and dbeta is kept: a running sum in the cache, and no
+// longer than other running sums.
 inline std::int64_t rows_of_block(std::int64_t C) {
   const std::int64_t rows = kFoldGrain / 4 / at_least_one(C);
-  return rows > 16 ? rows : 16;
+  return rows < 16 ? 16 : rows > kPairwiseRows ? kPairwiseRows : rows;
 }
 
 template <class T>
@@ -32,15 +33,27 @@ std::int64_t rows_workspace_size(std::int64_t N, std::int64_t C) {
   return 2 * blocks_of(N, rows_of_block(C)) * C;
 }
 
+// body(first row, end, block) for every block of rows
+template <class Body>
+void for_row_blocks(std::int64_t N, std::int64_t C, const Body& body) {
+  const std::int64_t rows = rows_of_block(C);
+  parallel_ranges(blocks_of(N, rows), at_least_one(kFoldGrain / 4 / at_least_one(rows * C)),
+                  [&](std::int64_t begin, std::int64_t end) {
+                    for (std::int64_t b = begin; b < end; ++b)
+                      body(b * rows, (b + 1) * rows < N ? (b + 1) * rows : N, b);
+                  });
+}
+
 template <class T, bool kCentred>
 void rows_forward(const T* x, const T* gamma, const T* beta, T* y, T* mean, T* r, std::int64_t N,
                   std::int64_t C, T epsilon) {
-  parallel_ranges(N, rows_of_block(C), [=](std::int64_t begin, std::int64_t end) {
+  for_row_blocks(N, C, [=](std::int64_t begin, std::int64_t end, std::int64_t) {
     for (std::int64_t n = begin; n < end; ++n) {
       const T* x_n = x + n * C;
       T* y_n = y + n * C;
       const T m = kCentred ? fold_array<T, Sum<T>>(x_n, C) / T(C) : T(0);
       const T squares = fold_sequence<T, Sum<T>>(C, [=](std::int64_t c, std::int64_t lanes) {
+        if (kCentred) __builtin_prefetch(x_n + C + c);  // while the second pass is in the cache
         const Vec<T> d = load_lanes(x_n + c, lanes, m) - m;
         return d * d;
       });
@@ -57,44 +70,44 @@ void rows_forward(const T* x, const T* gamma, const T* beta, T* y, T* mean, T* r
   });
 }
 
+template <class T>
+struct RowSums {  // running sums over rows of dy * x_hat and dy
+  T *dgamma, *dbeta;
+};
+
 template <class T, bool kCentred>
-void row_backward(const T* dy_n, const T* x_n, const T* gamma, T m, T r, T* dx_n, std::int64_t C) {
-  const auto g = [=](std::int64_t c, std::int64_t lanes) {
-    const Vec<T> d = load_lanes(dy_n + c, lanes);
-    return gamma ? d * load_lanes(gamma + c, lanes) : d;
-  };
+void row_backward(const T* dy_n, const T* x_n, const T* gamma, T m, T r, T* dx_n, RowSums<T> sums,
+                  std::int64_t C) {
   const auto x_hat = [=](std::int64_t c, std::int64_t lanes) {
     return (load_lanes(x_n + c, lanes, m) - m) * r;
   };
-  const T along =
-      fold_sequence<T, Sum<T>>(
-          C, [=](std::int64_t c, std::int64_t lanes) { return g(c, lanes) * x_hat(c, lanes); }) /
-      T(C);
-  const T shift = kCentred ? fold_sequence<T, Sum<T>>(C, g) / T(C) : T(0);
+  T means[2];  // of g * x_hat and g
+  fold_sequences<T, Sum<T>, 2>(C, means, [=](std::int64_t c, std::int64_t lanes) {
+    Vec<T> g = load_lanes(dy_n + c, lanes);
+    if (gamma) g *= load_lanes(gamma + c, lanes);
+    return Many<T, 2>{{g * x_hat(c, lanes), g}};
+  });
+  const T along = means[0] / T(C), shift = kCentred ? means[1] / T(C) : T(0);
   for_lanes<T>(C, [=](std::int64_t c, std::int64_t lanes) {
-    store_lanes<T>(dx_n + c, r * (g(c, lanes) - shift - x_hat(c, lanes) * along), lanes);
+    const Vec<T> d = load_lanes(dy_n + c, lanes), h = x_hat(c, lanes);
+    const Vec<T> g = gamma ? d * load_lanes(gamma + c, lanes) : d;
+    store_lanes<T>(sums.dgamma + c, load_lanes(sums.dgamma + c, lanes) + d * h, lanes);
+    store_lanes<T>(sums.dbeta + c, load_lanes(sums.dbeta + c, lanes) + d, lanes);
+    store_lanes<T>(dx_n + c, r * (g - shift - h * along), lanes);
   });
 }
 
 template <class T, bool kCentred>
 void rows_backward(const T* dy, const T* x, const T* gamma, const T* mean, const T* r, T* dx,
                    T* dgamma, T* dbeta, std::int64_t N, std::int64_t C, T* workspace) {
-  const std::int64_t rows = rows_of_block(C), blocks = blocks_of(N, rows);
-  parallel_for(blocks, [=](std::int64_t b) {
-    const std::int64_t begin = b * rows, end = begin + rows < N ? begin + rows : N;
-    // The sums first: dx may alias dy.
-    if (dgamma || dbeta) {
-      T* const partial[2] = {workspace + b * C, workspace + (blocks + b) * C};
-      fold_block<T, Sum<T>, 2>(
-          begin, end, 0, C, partial, [=](std::int64_t n, std::int64_t c, std::int64_t lanes) {
-            const Vec<T> d = load_lanes(dy + n * C + c, lanes);
-            const T m = kCentred ? mean[n] : T(0);
-            return Many<T, 2>{{d * ((load_lanes(x + n * C + c, lanes) - m) * r[n]), d}};
-          });
-    }
+  const std::int64_t blocks = blocks_of(N, rows_of_block(C));
+  for_row_blocks(N, C, [=](std::int64_t begin, std::int64_t end, std::int64_t b) {
+    const RowSums<T> sums = {workspace + b * C, workspace + (blocks + b) * C};
+    std::memset(sums.dgamma, 0, static_cast<std::size_t>(C) * sizeof(T));
+    std::memset(sums.dbeta, 0, static_cast<std::size_t>(C) * sizeof(T));
     for (std::int64_t n = begin; n < end; ++n) {
       row_backward<T, kCentred>(dy + n * C, x + n * C, gamma, kCentred ? mean[n] : T(0), r[n],
-                                dx + n * C, C);
+                                dx + n * C, sums, C);
     }
   });
   if (dgamma) combine_blocks<T, Sum<T>>(1, blocks, C, workspace, dgamma);
@@ -115,10 +128,10 @@ void rms_backward(const T* dy, const T* x, const T* gamma, const T* r, T* dx, T*
 
 // ---- channels --------------------------------------------------------------------------------
 
-// Sums of K quantities, and three coefficients for each channel.
+// Three numbers for each channel of each block of rows, and three for each channel.
 template <class T>
 std::int64_t channels_workspace_size(std::int64_t N, std::int64_t S, std::int64_t C) {
-  return fold_columns_workspace(N, S, C, 2) + 3 * N * C;
+  return 3 * N * C * (ColumnBlocks(S, C).row_blocks + 1);
 }
 
 // body(n, first channel, channels) for every group.
@@ -142,43 +155,104 @@ void average_groups(T* sums, std::int64_t N, std::int64_t S, std::int64_t C, std
   });
 }
 
-// The second pass also gives the rounding error of the first one's mean: sum of x - mean.
+// Replaces the moments of each channel by those of its group.
 template <class T>
-void channel_moments(const T* x, T* mean, T* variance, std::int64_t N, std::int64_t S,
-                     std::int64_t C, std::int64_t groups, T* workspace) {
-  T* error = workspace + fold_columns_workspace(N, S, C, 2);
-  T *const means[1] = {mean}, *const deviations[2] = {variance, error};
-  const auto element = [=](std::int64_t n, std::int64_t s, std::int64_t c, std::int64_t lanes) {
-    return load_lanes(x + (n * S + s) * C + c, lanes);
-  };
-  fold_columns<T, Sum<T>, 1>(
-      N, S, C, means, workspace,
-      [=](std::int64_t n, std::int64_t s, std::int64_t c, std::int64_t lanes) {
-        return Many<T, 1>{{element(n, s, c, lanes)}};
-      });
-  average_groups(mean, N, S, C, groups);
-  fold_columns<T, Sum<T>, 2>(
-      N, S, C, deviations, workspace,
-      [=](std::int64_t n, std::int64_t s, std::int64_t c, std::int64_t lanes) {
-        const Vec<T> d = element(n, s, c, lanes) - load_lanes(mean + n * C + c, lanes);
+void group_moments(T* mean, T* variance, std::int64_t N, std::int64_t C, std::int64_t groups) {
+  for_groups(N, C, groups, [=](std::int64_t, std::int64_t first, std::int64_t wide) {
+    const T m = fold_array<T, Sum<T>>(mean + first, wide) / T(wide);
+    const T v = fold_sequence<T, Sum<T>>(wide, [=](std::int64_t c, std::int64_t lanes) {
+      const Vec<T> d = load_lanes(mean + first + c, lanes, m) - m;
+      return load_lanes(variance + first + c, lanes) + d * d;
+    });
+    for (std::int64_t c = first; c < first + wide; ++c) mean[c] = m, variance[c] = v / T(wide);
+  });
+}
+
+// Of R rows: the mean of each column in [i0, i1), and the sum of squared deviations from it. The
+// rows are in the cache when they are read again. The second pass also gives the rounding error of
+// the first one's mean: the sum of deviations.
+template <class T>
+void block_moments(const T* x, T* mean, T* squares, T* error, std::int64_t R, std::int64_t C,
+                   std::int64_t i0, std::int64_t i1) {
+  T *const means[1] = {mean}, *const deviations[2] = {squares, error};
+  fold_block<T, Sum<T>, 1>(0, R, i0, i1, means,
+                           [=](std::int64_t r, std::int64_t i, std::int64_t lanes) {
+                             return Many<T, 1>{{load_lanes(x + r * C + i, lanes)}};
+                           });
+  const T share = T(1) / T(R);
+  for (std::int64_t i = i0; i < i1; ++i) mean[i] *= share;
+  fold_block<T, Sum<T>, 2>(
+      0, R, i0, i1, deviations, [=](std::int64_t r, std::int64_t i, std::int64_t lanes) {
+        const Vec<T> d = load_lanes(x + r * C + i, lanes) - load_lanes(mean + i, lanes);
         return Many<T, 2>{{d * d, d}};
       });
-  average_groups(variance, N, S, C, groups);
-  average_groups(error, N, S, C, groups);
-  for (std::int64_t i = 0; i < N * C; ++i) {
-    mean[i] += error[i];
-    const T v = variance[i] - error[i] * error[i];
-    variance[i] = v < T(0) ? T(0) : v;
+  for (std::int64_t i = i0; i < i1; ++i) {
+    mean[i] += error[i] * share;
+    squares[i] -= error[i] * error[i] * share;
   }
 }
 
-// row(n, offset of the row) for every position.
-template <class Row>
-void for_positions(std::int64_t N, std::int64_t S, std::int64_t C, const Row& row) {
-  parallel_ranges(N * S, at_least_one(kFoldGrain / at_least_one(C)),
-                  [&](std::int64_t begin, std::int64_t end) {
-                    for (std::int64_t i = begin; i < end; ++i) row(i / S, i * C);
-                  });
+// The moments of S rows from those of blocks of `rows` of them:
+//   mean = sum_b w_b mean_b,   variance = sum_b squares_b / S + w_b (mean_b - mean)^2
+// with w_b the block's share of the rows, and differences from the first mean in place of means.
+template <class T>
+void combine_moments(const T* means, const T* squares, T* mean, T* variance, std::int64_t S,
+                     std::int64_t C, const ColumnBlocks& cut) {
+  const auto share = [&](std::int64_t b) {
+    return T(b + 1 < cut.row_blocks ? cut.rows : S - b * cut.rows) / T(S);
+  };
+  T *const to_mean[1] = {mean}, *const to_variance[1] = {variance};
+  fold_block<T, Sum<T>, 1>(0, cut.row_blocks, 0, C, to_mean,
+                           [=](std::int64_t b, std::int64_t i, std::int64_t lanes) {
+                             const Vec<T> first = load_lanes(means + i, lanes);
+                             const Vec<T> d = load_lanes(means + b * C + i, lanes) - first;
+                             return Many<T, 1>{{share(b) * d}};
+                           });
+  for (std::int64_t i = 0; i < C; ++i) mean[i] += means[i];
+  fold_block<T, Sum<T>, 1>(
+      0, cut.row_blocks, 0, C, to_variance,
+      [=](std::int64_t b, std::int64_t i, std::int64_t lanes) {
+        const Vec<T> d = load_lanes(means + b * C + i, lanes) - load_lanes(mean + i, lanes);
+        return Many<T, 1>{{load_lanes(squares + b * C + i, lanes) / T(S) + share(b) * d * d}};
+      });
+  for (std::int64_t i = 0; i < C; ++i) variance[i] = variance[i] < T(0) ? T(0) : variance[i];
+}
+
+template <class T>
+void channel_moments(const T* x, T* mean, T* variance, std::int64_t N, std::int64_t S,
+                     std::int64_t C, std::int64_t groups, T* workspace) {
+  const ColumnBlocks cut(S, C);
+  const std::int64_t blocks = cut.row_blocks * cut.col_blocks, size = N * cut.row_blocks * C;
+  T *means = workspace, *squares = workspace + size, *errors = workspace + 2 * size;
+  parallel_ranges(
+      N * blocks, at_least_one(kFoldGrain / (S < cut.rows ? at_least_one(S * C) : kFoldGrain)),
+      [=](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t k = begin; k < end; ++k) {
+          const std::int64_t row = k / cut.col_blocks, at = row * C;  // row: (n, block of rows)
+          const std::int64_t s0 = row % cut.row_blocks * cut.rows,
+                             i0 = k % cut.col_blocks * cut.cols;
+          block_moments(x + (row / cut.row_blocks * S + s0) * C, means + at, squares + at,
+                        errors + at, cut.rows < S - s0 ? cut.rows : S - s0, C, i0,
+                        i0 + cut.cols < C ? i0 + cut.cols : C);
+        }
+      });
+  for (std::int64_t n = 0; n < N; ++n) {
+    const std::int64_t at = n * cut.row_blocks * C;
+    combine_moments(means + at, squares + at, mean + n * C, variance + n * C, S, C, cut);
+  }
+  if (groups < C) group_moments(mean, variance, N, C, groups);
+}
+
+// body(first coefficient, first element) for the channels of every position
+template <class Body>
+void for_positions(std::int64_t N, std::int64_t S, std::int64_t C, const Body& body) {
+  parallel_ranges(
+      N * S, at_least_one(kFoldGrain / at_least_one(C)), [&](std::int64_t begin, std::int64_t end) {
+        while (begin < end) {
+          const std::int64_t n = begin / S, stop = (n + 1) * S < end ? (n + 1) * S : end;
+          for (; begin < stop; ++begin) body(n * C, begin * C);
+        }
+      });
 }
 
 template <class T>
@@ -189,11 +263,11 @@ void channel_forward(const T* x, const T* mean, const T* variance, const T* gamm
   for (std::int64_t i = 0; i < N * C; ++i) {
     scale[i] = inverse_root(variance[i] + epsilon) * (gamma ? gamma[i % C] : T(1));
   }
-  for_positions(N, S, C, [=](std::int64_t n, std::int64_t offset) {
+  for_positions(N, S, C, [=](std::int64_t first, std::int64_t offset) {
     for_lanes<T>(C, [=](std::int64_t c, std::int64_t lanes) {
-      const Vec<T> d = load_lanes(x + offset + c, lanes) - load_lanes(mean + n * C + c, lanes);
+      const Vec<T> d = load_lanes(x + offset + c, lanes) - load_lanes(mean + first + c, lanes);
       store_lanes<T>(y + offset + c,
-                     d * load_lanes(scale + n * C + c, lanes) + load_or(beta, c, lanes, T(0)),
+                     d * load_lanes(scale + first + c, lanes) + load_or(beta, c, lanes, T(0)),
                      lanes);
     });
   });
@@ -234,9 +308,9 @@ void channel_backward(const T* dy, const T* x, const T* mean, const T* variance,
     shift[i] *= r;
     slope[i] *= r * r;
   }
-  for_positions(N, S, C, [=](std::int64_t n, std::int64_t offset) {
+  for_positions(N, S, C, [=](std::int64_t first, std::int64_t offset) {
     for_lanes<T>(C, [=](std::int64_t c, std::int64_t lanes) {
-      const std::int64_t i = n * C + c;
+      const std::int64_t i = first + c;
       const Vec<T> d = load_lanes(x + offset + c, lanes) - load_lanes(mean + i, lanes);
       store_lanes<T>(dx + offset + c,
                      load_lanes(scale + i, lanes) * load_lanes(dy + offset + c, lanes) -
