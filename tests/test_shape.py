@@ -94,6 +94,16 @@ def test_large_moves(isa, shape):
     np.testing.assert_array_equal(ops.roll(x, 5, -1).numpy(), np.roll(x, 5, -1))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+def test_large_outputs_are_streamed(isa, dtype):
+    """More than 16 MB, with rows that start on a register's boundary (2064 elements) or do not."""
+    for n in (2064, 2067):
+        x = (np.arange(n * 2100) % 251).astype(dtype).reshape(n, 2100)
+        y = ops.transpose(x)
+        np.testing.assert_array_equal(y.numpy(), x.T)
+        np.testing.assert_array_equal(ops.concatenate([y, y], -1).numpy(), np.hstack([x.T, x.T]))
+
+
 def test_second_derivative_goes_through_moves():
     x = convert_to_tensor(randn((3, 4), "float64"))
     with GradientTape() as outer:
