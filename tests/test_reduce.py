@@ -113,6 +113,10 @@ def test_nan(isa):
     x[[7, 30]] = np.nan
     assert np.isnan(float(ops.max(x))) and np.isnan(float(ops.min(x)))
     assert int(ops.argmax(x)) == int(ops.argmin(x)) == 7
+    rows = np.zeros((4, 1000), "float32")  # found in a block, in the last one, after it, a NaN
+    rows[0, 5], rows[1, 700], rows[2, 999], rows[3, 600:] = 1, 1, 1, np.nan
+    np.testing.assert_array_equal(ops.argmax(rows, 1).numpy(), [5, 700, 999, 600])
+    np.testing.assert_array_equal(ops.argmax(rows.T, 0).numpy(), [5, 700, 999, 600])
     both = np.stack([x, np.arange(50, dtype="float32")], 1)
     np.testing.assert_array_equal(ops.max(both, 0).numpy(), [np.nan, 49])
     np.testing.assert_array_equal(ops.argmax(both, 0).numpy(), [7, 49])

@@ -1,5 +1,7 @@
 #include "kernels/reduce.h"
 
+#include <type_traits>
+
 #include "core/isa.h"
 #include "core/vecmath.h"
 #include "kernels/reduce_core.h"
@@ -38,7 +40,10 @@ struct SquaredDeviation {
 template <class T>
 struct Exponential {
   static T fill(T) { return lowest<T>(); }
-  static Vec<T> map(Vec<T> x, Vec<T> p) { return exp_normal<T>(x - p); }
+  static Vec<T> map(Vec<T> x, Vec<T> p) {
+    const Vec<T> d = x - p;
+    return d > 0 ? d : exp_normal<T>(d);  // only infinity is above the maximum
+  }
 };
 
 template <class T, class Op, class F>
@@ -47,6 +52,8 @@ void fold_around(const T* x, const T* p, T* y, std::int64_t outer, std::int64_t 
   if (inner == 1) {
     fold_rows<T, Op>(
         outer, R, y, workspace, [=](std::int64_t o, std::int64_t r, std::int64_t lanes) {
+          // 16 KB ahead: a maximum of 16 million numbers in 1.1 ms instead of 1.55.
+          __builtin_prefetch(x + o * R + r + std::int64_t{16384} / std::int64_t{sizeof(T)});
           const T p_o = p ? p[o] : T(0);
           return F::map(load_lanes(x + o * R + r, lanes, F::fill(p_o)), broadcast(p_o));
         });
@@ -176,15 +183,59 @@ void scan(const T* x_signed, T* y_signed, std::int64_t outer, std::int64_t R, st
 }
 
 template <class T>
+bool is_match(T x, T y) {
+  return (x == y) | (x != x);
+}
+
+// Sixteen registers at a time: those that hold the match are searched.
+template <class T>
+std::int32_t first_match(const T* x, T y, std::int64_t R) {
+  using Mask = decltype(Vec<T>{} == Vec<T>{});
+  using Lane = std::remove_reference_t<decltype(Mask{}[0])>;
+  constexpr int kVL = kLanes<T>;
+  std::int64_t r = 0;
+  for (; r + 16 * kVL <= R; r += 16 * kVL) {
+    Mask hits = {};
+    NARAE_UNROLL
+    for (int j = 0; j < 16; ++j) {
+      const Vec<T> v = load(x + r + j * kVL);
+      hits |= (v == y) | (v != v);
+    }
+    if (fold_halves<Lane, kVL>(hits, [](auto a, auto b) { return a | b; })) break;
+  }
+  while (!is_match(x[r], y)) ++r;
+  return static_cast<std::int32_t>(r);
+}
+
+// index[i] = the first r with a match in column i of n. From the last row up: the first one stays.
+// No branch: compilers vectorize it.
+template <class T>
+void first_matches(const T* x, const T* y, std::int32_t* index, std::int64_t R, std::int64_t stride,
+                   std::int64_t n) {
+  for (std::int64_t r = R - 1; r >= 0; --r) {
+    for (std::int64_t i = 0; i < n; ++i)
+      index[i] = is_match(x[r * stride + i], y[i]) ? static_cast<std::int32_t>(r) : index[i];
+  }
+}
+
+template <class T>
 void arg(const T* x, const T* y, std::int32_t* index, std::int64_t outer, std::int64_t R,
          std::int64_t inner) {
-  parallel_ranges(outer * inner, at_least_one(kFoldGrain / 4 / at_least_one(R)),
+  constexpr std::int64_t kColumns = 1024;  // index and y of so many stay in the cache
+  const std::int64_t strips = blocks_of(inner, kColumns);
+  const std::int64_t width = inner < kColumns ? inner : kColumns;
+  parallel_ranges(outer * strips, at_least_one(kFoldGrain / at_least_one(R * width)),
                   [=](std::int64_t begin, std::int64_t end) {
-                    for (std::int64_t n = begin; n < end; ++n) {
-                      const T* x_n = x + n / inner * R * inner + n % inner;
-                      std::int64_t r = 0;
-                      while (x_n[r * inner] != y[n] && x_n[r * inner] == x_n[r * inner]) ++r;
-                      index[n] = static_cast<std::int32_t>(r);
+                    for (std::int64_t k = begin; k < end; ++k) {
+                      const std::int64_t o = k / strips, i = k % strips * kColumns;
+                      const T *x_o = x + o * R * inner + i, *y_o = y + o * inner + i;
+                      std::int32_t* to = index + o * inner + i;
+                      if (inner == 1) {
+                        *to = first_match(x_o, *y_o, R);
+                      } else {
+                        const std::int64_t n = kColumns < inner - i ? kColumns : inner - i;
+                        first_matches(x_o, y_o, to, R, inner, n);
+                      }
                     }
                   });
 }
