@@ -47,6 +47,11 @@ void for_outputs(const PoolShape& s, int64_t begin, int64_t end, const Body& bod
   }
 }
 
+// How far it is to the same cell of the next row of windows. It is fetched ahead, which hardware
+// does not do for windows: 3 x 3 ones on 8 x 113 x 113 x 64 take 0.8 instead of 1.6 ms,
+// backward 2.7 instead of 4.7.
+int64_t ahead(const PoolShape& s) { return s.stride[1] * s.in[2] * s.C; }
+
 // y = finish(fold of the window's cells by combine), 4 registers of channels at a time.
 template <class T, class Combine, class Finish>
 void forward(const PoolShape& s, const T* x, T* y, T start, const Combine& combine,
@@ -64,8 +69,12 @@ void forward(const PoolShape& s, const T* x, T* y, T start, const Combine& combi
         NARAE_UNROLL
         for (int j = 0; j < 4; ++j) acc[j] = broadcast(start);
         window.for_cells(s, [&](int64_t cell) {
+          const T* x_c = x_n + cell + c;
           NARAE_UNROLL
-          for (int j = 0; j < 4; ++j) acc[j] = combine(acc[j], load(x_n + cell + c + j * kVL));
+          for (int j = 0; j < 4; ++j) {
+            __builtin_prefetch(x_c + j * kVL + ahead(s));
+            acc[j] = combine(acc[j], load(x_c + j * kVL));
+          }
         });
         NARAE_UNROLL
         for (int j = 0; j < 4; ++j) store(y + at + c + j * kVL, finish(acc[j], cells));
@@ -81,30 +90,46 @@ void forward(const PoolShape& s, const T* x, T* y, T start, const Combine& combi
   });
 }
 
+// Zeros for the channels of all cells in [first, last) of an image.
+template <class T>
+void clear(T* dx, int64_t first, int64_t last, int64_t C, int64_t channels) {
+  for (int64_t cell = first; cell < last; ++cell) {
+    for_lanes<T>(channels, [&](int64_t j, int64_t lanes) {
+      store_lanes<T>(dx + cell * C + j, Vec<T>{}, lanes);
+    });
+  }
+}
+
 // Scatters into dx: a task owns some channels of one image. body(window, offset in y, first
-// channel, channels, n) after those channels of dx have been cleared.
+// channel, channels, n) for each window. The cells that a row of windows is the first to reach are
+// cleared just before, so that they are in the cache for it.
 template <class T, class Body>
 void backward(const PoolShape& s, T* dx, const Body& body) {
   const int64_t width = s.N >= 16 || s.C <= 4 * kLanes<T> ? s.C : 4 * kLanes<T>;
   if (s.C == 0) return;
-  const int64_t blocks = (s.C + width - 1) / width;
-  const int64_t grain = 1 + (int64_t{1} << 15) / (image_size(s) / s.C * width + 1);
+  const int64_t blocks = (s.C + width - 1) / width, cells = image_size(s) / s.C;
+  const int axis = s.in[0] > 1 ? 0 : 1;  // whose slices are cleared one by one
+  const int64_t slice = axis == 0 ? s.in[1] * s.in[2] : s.in[2];
+  const int64_t grain = 1 + (int64_t{1} << 15) / (cells * width + 1);
   parallel_ranges(s.N * blocks, grain, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t n = task / blocks, c = task % blocks * width;
+      const int64_t n = task / blocks, c = task % blocks * width, rows = s.out[0] * s.out[1];
       const int64_t channels = c + width > s.C ? s.C - c : width;
-      T* dx_n = dx + n * image_size(s);
-      for (int64_t cell = c; cell < image_size(s); cell += s.C) {
-        for_lanes<T>(channels, [&](int64_t j, int64_t lanes) {
-          store_lanes<T>(dx_n + cell + j, Vec<T>{}, lanes);
+      T* dx_n = dx + n * image_size(s) + c;
+      int64_t cleared = 0;
+      const auto clear_to = [&](int64_t cell) {
+        if (cell > cleared) clear(dx_n, cleared, cell, s.C, channels), cleared = cell;
+      };
+      for (int64_t row = n * rows; row < (n + 1) * rows; ++row) {
+        const int64_t o[3] = {row / s.out[1] % s.out[0], row % s.out[1], 0};
+        clear_to(Window(s, o).end[axis] * slice);
+        for_outputs(s, row, row + 1, [&](const Window& window, int64_t at, int64_t) {
+          for_lanes<T>(channels, [&](int64_t j, int64_t lanes) {
+            body(window, at + c + j, n * image_size(s) + c + j, lanes);
+          });
         });
       }
-      const int64_t rows = s.out[0] * s.out[1];
-      for_outputs(s, n * rows, (n + 1) * rows, [&](const Window& window, int64_t at, int64_t) {
-        for_lanes<T>(channels, [&](int64_t j, int64_t lanes) {
-          body(window, at + c + j, n * image_size(s) + c + j, lanes);
-        });
-      });
+      clear_to(cells);
     }
   });
 }
@@ -122,6 +147,7 @@ void max_backward(PoolShape s, const T* dy, const T* x, const T* y, T* dx) {
     const Vec<T> y_o = load_lanes(y + at, lanes), dy_o = load_lanes(dy + at, lanes);
     Vec<Int<T>> open = ~Vec<Int<T>>{};  // lanes whose largest cell is yet to come
     window.for_cells(s, [&](int64_t cell) {
+      __builtin_prefetch(x + from + cell + ahead(s));
       const Vec<T> x_i = load_lanes(x + from + cell, lanes);
       const Vec<Int<T>> first = ((x_i == y_o) | (x_i != x_i)) & open;
       T* to = dx + from + cell;
