@@ -159,8 +159,10 @@ def _arrays(result) -> list:
 
 
 def _check(case: Case, calls: dict[str, Callable]) -> None:
-    expected = _arrays(calls["narae"]())
+    expected = [np.array(r) for r in _arrays(calls["narae"]())]  # copies, should it be a state
     for library, call in calls.items():
+        if library == "narae":
+            continue
         for i, (ours, theirs) in enumerate(zip(expected, _arrays(call()), strict=True)):
             scale = max(float(np.abs(theirs).max(initial=0)), 1e-30)
             error = float(np.abs(ours.reshape(theirs.shape) - theirs).max(initial=0)) / scale
