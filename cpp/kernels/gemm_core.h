@@ -13,6 +13,7 @@
 #pragma once
 
 #include "core/parallel.h"
+#include "core/transpose.h"
 #include "core/vec.h"
 
 namespace narae::NARAE_ISA {
@@ -184,6 +185,49 @@ inline void serial_product(std::int64_t M, std::int64_t N, std::int64_t K, const
   }
 }
 
+// to[k * kWidth + i] = from[i * row + k] for i < count, 0 up to kWidth: squares of registers are
+// transposed. Where kWidth is no whole number of registers, the last square of a row is stored
+// first and the next row covers what it wrote too much.
+template <class T, int kWidth>
+inline void pack_transposed(const T* from, std::int64_t row, std::int64_t depth, std::int64_t count,
+                            T* to) {
+  constexpr int kVL = kLanes<T>, kLast = (kWidth - 1) / kVL * kVL;
+  for (std::int64_t k = 0; k < depth; k += kVL, from += kVL, to += kVL * kWidth) {
+    const std::int64_t lanes = smaller(kVL, depth - k);
+    NARAE_UNROLL
+    for (int i0 = kLast; i0 >= 0; i0 -= kVL) {
+      Vec<T> square[kVL];
+      NARAE_UNROLL
+      for (int i = 0; i < kVL; ++i) {
+        square[i] = i0 + i < count ? load_lanes(from + (i0 + i) * row, lanes) : Vec<T>{};
+      }
+      transpose<T>(square);
+      const std::int64_t width = smaller(kVL, kWidth - i0);
+      for (int j = 0; j < lanes; ++j) {
+        store_lanes<T>(to + j * kWidth + i0, square[j], k + j + 1 < depth ? kVL : width);
+      }
+    }
+  }
+}
+
+// A strip of a matrix: to[k * kWidth + i] = from[k * k_step + i * i_step] for i < count, 0 up to
+// kWidth.
+template <class T, int kWidth>
+inline void pack_strip(const T* from, std::int64_t k_step, std::int64_t i_step, std::int64_t depth,
+                       std::int64_t count, T* to) {
+  if (i_step == 1 && count == kWidth) {
+    for (std::int64_t k = 0; k < depth; ++k, from += k_step, to += kWidth) {
+      std::memcpy(to, from, kWidth * sizeof(T));
+    }
+  } else if (k_step == 1) {
+    pack_transposed<T, kWidth>(from, i_step, depth, count, to);
+  } else {
+    for (std::int64_t k = 0; k < depth; ++k, from += k_step, to += kWidth) {
+      for (std::int64_t i = 0; i < kWidth; ++i) to[i] = i < count ? from[i * i_step] : T(0);
+    }
+  }
+}
+
 // A matrix given by strides, as a source of A (strips of kMR rows) ...
 template <class T>
 struct StridedA {
@@ -192,19 +236,8 @@ struct StridedA {
 
   void pack(std::int64_t m0, std::int64_t rows, std::int64_t k0, std::int64_t depth, T* to) const {
     for (std::int64_t i = 0; i < rows; i += kMR, to += kMR * depth) {
-      const T* from = data + (m0 + i) * row + k0 * col;
-      const std::int64_t height = smaller(kMR, rows - i);
-      if (height == kMR) {
-        for (std::int64_t k = 0; k < depth; ++k) {
-          NARAE_UNROLL
-          for (int r = 0; r < kMR; ++r) to[k * kMR + r] = from[r * row + k * col];
-        }
-      } else {
-        for (std::int64_t k = 0; k < depth; ++k) {
-          for (int r = 0; r < kMR; ++r)
-            to[k * kMR + r] = r < height ? from[r * row + k * col] : T(0);
-        }
-      }
+      pack_strip<T, kMR>(data + (m0 + i) * row + k0 * col, col, row, depth, smaller(kMR, rows - i),
+                         to);
     }
   }
 };
@@ -216,22 +249,7 @@ struct StridedB {
   std::int64_t row, col;
 
   void pack(std::int64_t k0, std::int64_t depth, std::int64_t n0, std::int64_t cols, T* to) const {
-    const T* from = data + k0 * row + n0 * col;
-    if (cols == kNR<T> && col == 1) {
-      for (std::int64_t k = 0; k < depth; ++k, from += row, to += kNR<T>) {
-        store(to, load(from));
-        store(to + kLanes<T>, load(from + kLanes<T>));
-      }
-    } else if (cols == kNR<T>) {
-      for (std::int64_t k = 0; k < depth; ++k, from += row, to += kNR<T>) {
-        NARAE_UNROLL
-        for (int j = 0; j < kNR<T>; ++j) to[j] = from[j * col];
-      }
-    } else {
-      for (std::int64_t k = 0; k < depth; ++k, from += row, to += kNR<T>) {
-        for (int j = 0; j < kNR<T>; ++j) to[j] = j < cols ? from[j * col] : T(0);
-      }
-    }
+    pack_strip<T, kNR<T>>(data + k0 * row + n0 * col, row, col, depth, cols, to);
   }
 };
 
