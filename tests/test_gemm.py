@@ -8,11 +8,13 @@ from narae import _core, ops
 from narae.engine import GradientTape, Tensor, config, convert_to_tensor
 from reference import gemm as reference
 
-# Around the tile (14 x 32, 6 x 16), the blocks (168, 384) and the paths (small, few rows, blocked).
+# Around the tile (14 x 32, 6 x 16), the blocks (168, 384) and the paths: one or two rows, rows of a B
+# that comes from memory, A and B where they are, rows of B far apart (40, 512, 64), packed blocks.
 SIZES = [
     (1, 1, 1), (3, 5, 7), (14, 32, 16), (15, 33, 17), (13, 31, 384), (28, 64, 385), (29, 65, 100),
     (130, 130, 130), (169, 95, 769), (300, 17, 3), (1, 700, 90), (700, 1, 90), (2, 3, 0), (0, 4, 5),
-    (4, 0, 5),
+    (4, 0, 5), (1, 300, 784), (2, 141, 400), (1, 2100, 520), (2, 2101, 1030), (200, 300, 500),
+    (40, 512, 64), (169, 700, 390),
 ]  # fmt: skip
 
 
@@ -189,6 +191,14 @@ def test_same_bits_for_any_number_of_threads():
         results.append(ops.matmul(a, b).numpy())
     config.set_num_threads(before)
     assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+def test_same_bits_for_a_row_alone_or_among_others(isa):
+    a, b = randn((200, 800)), randn((800, 1400), seed=1)  # 200 rows: packed; 1: as B lies
+    whole = _core.matmul(a, b)
+    for rows in (1, 2, 3, 20, 100):
+        np.testing.assert_array_equal(_core.matmul(a[:rows], b), whole[:rows])
+    np.testing.assert_array_equal(_core.matmul(a[:20], b[:, :100].copy()), whole[:20, :100])
 
 
 def test_errors():
