@@ -12,6 +12,7 @@ import os
 import statistics
 
 import numpy as np
+
 from bench_training_step import _keras_loss
 from training_models import KERAS, torch_models
 from worker import arguments, take_turns, write_json

@@ -13,6 +13,7 @@ import statistics
 import tempfile
 
 import numpy as np
+
 from bench_training_step import _count
 from training_models import DATA, KERAS, torch_models
 from worker import arguments, take_turns, write_json

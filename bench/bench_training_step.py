@@ -17,6 +17,7 @@ import statistics
 import tempfile
 
 import numpy as np
+
 from training_models import DATA, KERAS, torch_models
 from worker import arguments, peak_bytes, take_turns, write_json
 
