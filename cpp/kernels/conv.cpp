@@ -29,20 +29,27 @@ struct Bench {
 static_assert(kPatchBytes + kPositions * 2 * kVecBytes + kMaxDepth * 12 + (kPositions + 64) * 4 <=
               static_cast<int64_t>(kScratchBytes));
 
-// c[row] (+)= sum_k patch[row[i] + sum[k]] * b[k * kNR + j] for i < MR, of which `rows` are stored.
-template <class T, int MR, int NV>
+// c[place[i]] (+)= sum_k patch[row[i] + sum[k]] * b_k, i < MR, of which `rows` are stored. b_k is
+// b + b_row[k], or without b_row b + k * kNR.
+template <class T, int MR, int NV, bool kPackedB>
 void patch_kernel(int64_t rows, int64_t cols, int64_t K, const T* patch, const int32_t* row,
-                  const int32_t* sum, const T* b, T* c, const int64_t* place, bool accumulate) {
+                  const int32_t* sum, const T* b, const int64_t* b_row, T* c, const int64_t* place,
+                  bool accumulate) {
   constexpr int kVL = kLanes<T>;
   const T* a[MR];
   NARAE_UNROLL
-  for (int i = 0; i < MR; ++i) a[i] = patch + row[i];
+  for (int i = 0; i < MR; ++i) {
+    a[i] = patch + row[i];
+    if (i < rows) __builtin_prefetch(c + place[i], 1);
+    if (i < rows && NV > 1) __builtin_prefetch(c + place[i] + kVL, 1);
+  }
   Vec<T> acc[MR][NV] = {};
-  for (int64_t k = 0; k < K; ++k, b += kNR<T>) {
+  for (int64_t k = 0; k < K; ++k) {
     const int64_t at = sum[k];
+    const T* b_at = b + (kPackedB ? k * kNR<T> : b_row[k]);
     Vec<T> b_k[NV];
     NARAE_UNROLL
-    for (int j = 0; j < NV; ++j) b_k[j] = load(b + j * kVL);
+    for (int j = 0; j < NV; ++j) b_k[j] = load(b_at + j * kVL);
     NARAE_UNROLL
     for (int i = 0; i < MR; ++i) {
       const T a_ik = a[i][at];
@@ -68,17 +75,31 @@ void patch_kernel(int64_t rows, int64_t cols, int64_t K, const T* patch, const i
   }
 }
 
-// All rows times one packed strip of b. `row` is readable up to a multiple of kMR.
-template <class T>
+// All rows times one strip of b. `row` is readable up to a multiple of kMR.
+template <class T, int NV, bool kPackedB>
 void multiply_strip(int64_t rows, int64_t cols, int64_t K, const T* patch, const int32_t* row,
-                    const int32_t* sum, const T* b, T* c, const int64_t* place, bool accumulate) {
-  const auto wide = cols > kLanes<T> ? patch_kernel<T, kMR, 2> : patch_kernel<T, kMR, 1>;
-  const auto half = cols > kLanes<T> ? patch_kernel<T, kMR / 2, 2> : patch_kernel<T, kMR / 2, 1>;
+                    const int32_t* sum, const T* b, const int64_t* b_row, T* c,
+                    const int64_t* place, bool accumulate) {
   for (int64_t i = 0; i < rows;) {
-    const bool few = rows - i <= kMR / 2;
-    (few ? half : wide)(rows - i, cols, K, patch, row + i, sum, b, c, place + i, accumulate);
-    i += few ? kMR / 2 : kMR;
+    const auto tiles = [&](auto kernel, int64_t size) {
+      kernel(rows - i, cols, K, patch, row + i, sum, b, b_row, c, place + i, accumulate);
+      i += size;
+    };
+    if (rows - i <= kHalfMR) {
+      tiles(patch_kernel<T, kHalfMR, NV, kPackedB>, kHalfMR);
+    } else if (rows - i <= kMostMR) {
+      tiles(patch_kernel<T, kMostMR, NV, kPackedB>, kMostMR);
+    } else {
+      tiles(patch_kernel<T, kMR, NV, kPackedB>, kMR);
+    }
   }
+}
+
+template <class T>
+void multiply_packed(int64_t rows, int64_t cols, int64_t K, const T* patch, const int32_t* row,
+                     const int32_t* sum, const T* b, T* c, const int64_t* place, bool accumulate) {
+  const auto run = cols > kLanes<T> ? multiply_strip<T, 2, true> : multiply_strip<T, 1, true>;
+  run(rows, cols, K, patch, row, sum, b, nullptr, c, place, accumulate);
 }
 
 // Few columns, many channels: vectors run over channels, which a patch then has in whole registers.
@@ -260,12 +281,15 @@ struct Gather {
       const int64_t c0 = set_taps(cut, sum, box);
       const int64_t channels = smaller(cut.channels, cut.C - c0), all = groups * cut.C;
       const int64_t cell = padded(channels);
-      const Layout layout(cut, box, cell);
+      const bool in_place = !is_narrow() && cut.is_single(all);
+      const Layout layout = in_place ? Layout(cut, all) : Layout(cut, box, cell);
+      const T* patch =
+          in_place ? source + g * cut.C + c0 + first_cell(cut, box) * all : bench.patch;
       const int64_t depth = tap_table(cut, box, layout, is_narrow() ? 1 : channels, bench.tap,
                                       [](int64_t, int64_t) {});
       positions = position_tables(cut, box, layout, groups * columns, bench.position, bench.place);
       pad_rows(bench.position, positions);
-      if (depth > 0) {
+      if (depth > 0 && !in_place) {
         copy_patch(cut, box, layout, source + g * cut.C + c0, all, cell == all, cell, bench.patch,
                    [&](T* to, const T* from, int64_t) { copy_padded(to, from, channels, cell); });
       }
@@ -276,8 +300,8 @@ struct Gather {
                        columns * cell, y + n, bench.place, sum > 0);
       }
       for (int64_t n = n0; n < n0 + cols && !is_narrow(); n += kNR<T>) {
-        multiply_strip(positions, smaller(kNR<T>, columns - n), depth, bench.patch, bench.position,
-                       bench.tap, b + n * depth, y + n, bench.place, sum > 0);
+        multiply_packed(positions, smaller(kNR<T>, columns - n), depth, patch, bench.position,
+                        bench.tap, b + n * depth, y + n, bench.place, sum > 0);
       }
     }
     finish(bench.place, positions, g, n0, cols);
@@ -406,29 +430,37 @@ struct FilterGradient {
       const int64_t c0 = set_taps(cut, sum, box), channels = smaller(cut.channels, C - c0);
       const int64_t cell = is_narrow ? round_up(channels, kLanes<T>) : channels;
       const int64_t step = is_narrow ? 1 : channels;  // rows of the table for each tap
-      const Layout layout(cut, box, cell);
+      const bool in_place = !is_narrow && cut.is_single(s.C);
+      const Layout layout = in_place ? Layout(cut, s.C) : Layout(cut, box, cell);
+      const T* patch = in_place ? x + g * C + c0 + first_cell(cut, box) * s.C : bench.patch;
       const auto place_tap = [&](int64_t tap, int64_t k) {
         for (int64_t c = 0; c < step; ++c) bench.place[k + c] = (tap * C + c0 + c) * s.F;
       };
       const int64_t rows = tap_table(cut, box, layout, step, bench.tap, place_tap);
       pad_rows(bench.tap, rows);
       const int64_t positions = position_tables(cut, box, layout, s.F, bench.position, dy_row);
-      copy_patch(cut, box, layout, x + g * C + c0, s.C, cell == s.C, cell, bench.patch,
-                 [&](T* to, const T* from, int64_t) { copy_padded(to, from, channels, cell); });
+      if (!in_place) {
+        copy_patch(cut, box, layout, x + g * C + c0, s.C, cell == s.C, cell, bench.patch,
+                   [&](T* to, const T* from, int64_t) { copy_padded(to, from, channels, cell); });
+      }
       for (int64_t n = n0; n < n0 + cols; n += kNR<T>) {
         const int64_t strip = smaller(kNR<T>, F - n);
-        for (int64_t p = 0; p < positions; ++p) {
-          StridedB<T>{dy + dy_row[p] + g * F + n, 0, 1}.pack(0, 1, 0, strip,
-                                                             bench.strip + p * kNR<T>);
-        }
         T* to = dw + g * F + n;
+        if (strip == kNR<T> && rows <= 2 * kMR) {  // too few to pay for a copy of dy
+          multiply_strip<T, 2, false>(rows, strip, positions, patch, bench.tap, bench.position,
+                                      dy + g * F + n, dy_row, to, bench.place, i > first);
+          continue;
+        }
+        for (int64_t p = 0; p < positions; ++p) {
+          copy_padded(bench.strip + p * kNR<T>, dy + dy_row[p] + g * F + n, strip, kNR<T>);
+        }
         for (int64_t j = 0; j < strip && is_narrow; ++j) {
           narrow_gradient(rows, channels, cell, positions, bench.patch, bench.position, bench.tap,
                           bench.strip + j, kNR<T>, to + j, bench.place, s.F, i > first);
         }
         if (is_narrow) continue;
-        multiply_strip(rows, strip, positions, bench.patch, bench.tap, bench.position, bench.strip,
-                       to, bench.place, i > first);
+        multiply_packed(rows, strip, positions, patch, bench.tap, bench.position, bench.strip, to,
+                        bench.place, i > first);
       }
     }
   }

@@ -104,6 +104,15 @@ struct Cut {
 
   int64_t depth() const { return taps[0] * taps[1] * taps[2] * channels; }
   int64_t sums() const { return tap_boxes[0] * tap_boxes[1] * tap_boxes[2] * channel_blocks; }
+  // One tap, inside of the image everywhere: the image itself serves as patch, without a copy.
+  bool is_single(int64_t all) const {
+    int64_t extent = all * images;
+    for (const Axis& a : axis) {
+      extent *= a.source;
+      if (a.taps != 1 || a.first < 0 || a.first + (a.count - 1) * a.step >= a.source) return false;
+    }
+    return extent <= int64_t{0x7fffffff};
+  }
   int64_t position_boxes() const {
     return out_boxes[0] * out_boxes[1] * out_boxes[2] * image_boxes;
   }
@@ -127,6 +136,23 @@ inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Splits n in equal parts of at most `most`.
 inline int64_t even_part(int64_t n, int64_t most) { return ceil_divide(n, ceil_divide(n, most)); }
+
+// Rows that tiles of kMR rows compute for n of them; the last tile may be a shorter one.
+inline constexpr int kHalfMR = kMR / 2, kMostMR = (2 * kMR + 2) / 3;
+inline int64_t tile_rows(int64_t n) {
+  const int64_t rest = n % kMR;
+  return n - rest + (rest == 0 ? 0 : rest <= kHalfMR ? kHalfMR : rest <= kMostMR ? kMostMR : kMR);
+}
+
+// Splits n in parts of at most `most`, of `rows` rows each, such that their tiles fit best.
+inline int64_t fitting_part(int64_t n, int64_t most, int64_t rows) {
+  int64_t best = most, least = 0;
+  for (int64_t size = most; size > most / 2; --size) {
+    const int64_t cost = n / size * tile_rows(size * rows) + tile_rows(n % size * rows);
+    if (size == most || cost < least) best = size, least = cost;
+  }
+  return best;
+}
 
 // element: bytes of one. least, most: channels of a block; most 0: what makes a good depth of the
 // sum.
@@ -153,7 +179,7 @@ inline Cut make_cut(const Axis (&axis)[3], int64_t N, int64_t C, int64_t element
     c.taps[widest] = (c.taps[widest] + 1) / 2;
   }
   // Positions: a run along the innermost axis, then whole rows, slices, images.
-  int64_t room = kPositions;
+  int64_t room = kPositions, rows = 1;
   bool whole = true;
   for (int a = 2; a >= 0 && whole; --a) {
     const int64_t count = axis[a].count < 1 ? 1 : axis[a].count;
@@ -165,8 +191,8 @@ inline Cut make_cut(const Axis (&axis)[3], int64_t N, int64_t C, int64_t element
       }
     }
     whole = c.outs[a] == count;
-    c.outs[a] = even_part(count, c.outs[a]);
-    room /= c.outs[a];
+    c.outs[a] = fitting_part(count, c.outs[a], rows);
+    room /= c.outs[a], rows *= c.outs[a];
   }
   while (whole && c.images < smaller(N, room)) {
     ++c.images;
@@ -175,7 +201,7 @@ inline Cut make_cut(const Axis (&axis)[3], int64_t N, int64_t C, int64_t element
       break;
     }
   }
-  c.images = N < 1 ? 1 : even_part(N, c.images);
+  c.images = N < 1 ? 1 : fitting_part(N, c.images, rows);
   for (int a = 0; a < 3; ++a) {
     c.tap_boxes[a] = axis[a].taps == 0 ? 1 : ceil_divide(axis[a].taps, c.taps[a]);
     c.out_boxes[a] = ceil_divide(axis[a].count, c.outs[a]);
@@ -222,7 +248,28 @@ struct Layout {
     }
     image = size;
   }
+
+  // Of an image itself, with `all` channels, for single taps.
+  Layout(const Cut& c, int64_t all) {
+    int64_t size = all;
+    for (int a = 2; a >= 0; --a) {
+      extent[a] = out_step[a] = tap_step[a] = 1;
+      row[a] = c.axis[a].step * size;
+      size *= c.axis[a].source;
+    }
+    image = size;
+  }
 };
+
+// The cell of the source that the first position and tap of a box read.
+inline int64_t first_cell(const Cut& c, const Box& box) {
+  int64_t cell = box.n;
+  for (int a = 0; a < 3; ++a) {
+    const Axis& axis = c.axis[a];
+    cell = cell * axis.source + axis.first + box.out[a] * axis.step + box.tap[a] * axis.reach;
+  }
+  return cell;
+}
 
 template <class T>
 inline void copy(T* to, const T* from, int64_t n) {
