@@ -75,6 +75,14 @@ def test_matmul_of_integers():
     np.testing.assert_array_equal(y.numpy(), a @ b)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 70), (70, 256), (9, 300), (2, 1041), (0, 5)])
+def test_bias_backward(isa, shape, dtype):
+    dy = randn(shape, dtype)
+    db = _core.bias_backward(dy)
+    assert_close(db, dy.astype("float64").sum(0), "reduction", scale=np.abs(dy).sum(0))
+
+
 @pytest.mark.parametrize("activation", [None, "relu", "sigmoid", "tanh"])
 @pytest.mark.parametrize("shape, units, bias", [
     ((3, 4), 5, True), ((1, 7), 3, False), ((2, 3, 4), 1, True), ((4,), 6, True),
