@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
 
 TURN = 0.03  # seconds that a library keeps the floor
+PAUSE = 0.05  # seconds before: threads of the last one may still spin, waiting for more work
 
 
 class Lazy:
@@ -194,6 +195,7 @@ def interleave(calls: dict[str, Callable], seconds: float) -> dict[str, list[flo
     end = time.perf_counter() + seconds * len(calls)
     while time.perf_counter() < end or min(map(len, times.values())) < 3:
         for name, call in calls.items():
+            time.sleep(PAUSE)
             turn = time.perf_counter() + TURN
             while True:
                 start = time.perf_counter()
