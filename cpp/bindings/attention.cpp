@@ -95,6 +95,8 @@ py::tuple backward(const py::array& dy, const py::array& y, const py::array& lse
     Output<T> ds(wants_bias ? Shape{p.B, p.H, p.T_, p.S} : Shape{0});
     p.dy = dy_in.data(), p.y = const_cast<T*>(y_in.data()), p.lse = const_cast<T*>(lse_in.data());
     p.dq = dq.data(), p.dk = dk.data(), p.dv = dv.data(), p.ds = wants_bias ? ds.data() : nullptr;
+    Workspace<T> workspace(kernels<Attention<T>>().workspace_size(p));
+    p.workspace = workspace.data();
     run(kernels<Attention<T>>().backward, p);
     return py::make_tuple(dq.array(), dk.array(), dv.array(),
                           wants_bias ? py::object(ds.array()) : py::none());

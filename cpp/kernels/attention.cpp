@@ -11,10 +11,10 @@ namespace {
 
 using std::int64_t;
 
-// Tiles are kept transposed, s[key][query]: vectors run over queries, so that maxima and sums over
-// keys need no shuffles, and K and V are read as they lie, one value for all lanes.
-constexpr int64_t kQueries = 64, kKeys = 64;
-static_assert(kQueries % kNR<float> == 0);
+// Keys in a tile s[query][key]. K is packed transposed, so that vectors run over keys and a query
+// is one value for all lanes; s is then read the same way against V, and y comes out as it lies.
+constexpr int64_t kKeys = 96;
+static_assert(kKeys % kNR<float> == 0 && kKeys % Philox::kWords == 0);
 
 // The logit of a key that may not be seen: finite, so that a row of nothing else gives equal
 // weights.
@@ -27,318 +27,400 @@ bool is_blind(T largest_logit) {
   return largest_logit <= kHidden<T> / 2;
 }
 
-// A block of queries of one head, and where its tensors begin.
+// One query head, and where its rows begin.
 template <class T>
-struct Block {
+struct Head {
   const AttentionArgs<T>& p;
-  int64_t b, h, g, t0, queries;
+  int64_t b, h, g;
 
-  Block(const AttentionArgs<T>& args, int64_t batch, int64_t head, int64_t first)
-      : p(args),
-        b(batch),
-        h(head),
-        g(head / (args.H / args.G)),
-        t0(first),
-        queries(smaller(kQueries, args.T_ - first)) {}
+  Head(const AttentionArgs<T>& args, int64_t batch, int64_t head)
+      : p(args), b(batch), h(head), g(head / (args.H / args.G)) {}
 
-  int64_t cols() const { return round_up(queries, kLanes<T>); }
-  int64_t q_at(int64_t t) const { return ((b * p.T_ + t0 + t) * p.H + h) * p.D; }
-  int64_t y_at(int64_t t) const { return ((b * p.T_ + t0 + t) * p.H + h) * p.E; }
-  int64_t row(int64_t t) const { return (b * p.H + h) * p.T_ + t0 + t; }
+  int64_t q_at(int64_t t) const { return ((b * p.T_ + t) * p.H + h) * p.D; }
+  int64_t y_at(int64_t t) const { return ((b * p.T_ + t) * p.H + h) * p.E; }
+  int64_t row(int64_t t) const { return (b * p.H + h) * p.T_ + t; }
   int64_t k_at(int64_t j) const { return ((b * p.S + j) * p.G + g) * p.D; }
   int64_t v_at(int64_t j) const { return ((b * p.S + j) * p.G + g) * p.E; }
-  // No query of the block sees key j or a later one.
-  bool is_past(int64_t j) const { return p.causal && j > t0 + queries - 1; }
 };
 
-// to[d * kNR + t], strip by strip of queries, lanes past the end 0.
+// N channels of `rows` rows, in strips of kNR: to[n][row][kNR].
 template <class T>
-void pack_queries(const T* from, int64_t row, int64_t depth, int64_t queries, T factor, T* to) {
-  for (int64_t n = 0; n < queries; n += kNR<T>, to += depth * kNR<T>) {
-    const int64_t lanes = smaller(kNR<T>, queries - n);
-    for (int64_t t = 0; t < kNR<T>; ++t) {
-      const T* from_t = from + (n + t) * row;
-      for (int64_t d = 0; d < depth; ++d)
-        to[d * kNR<T> + t] = t < lanes ? factor * from_t[d] : T(0);
-    }
+void pack_rows(const T* from, int64_t from_row, int64_t rows, int64_t N, T* to) {
+  for (int64_t n = 0; n < N; n += kNR<T>) {
+    StridedB<T>{from, from_row, 1}.pack(0, rows, n, smaller(kNR<T>, N - n), to + n * rows);
   }
 }
 
+// The same of the transpose, times a factor: to[row / kNR][n][kNR].
 template <class T>
-void copy_rows(const T* from, int64_t row, int64_t rows, int64_t n, T* to) {
-  for (int64_t i = 0; i < rows; ++i, from += row, to += n) {
-    for_lanes<T>(n, [&](int64_t j, int64_t lanes) {
-      store_lanes<T>(to + j, load_lanes(from + j, lanes), lanes);
+void pack_columns(const T* from, int64_t from_row, int64_t rows, int64_t N, T factor, T* to) {
+  for (int64_t i = 0; i < rows; i += kNR<T>) {
+    StridedB<T>{from, 1, from_row}.pack(0, N, i, smaller(kNR<T>, rows - i), to + i * N);
+  }
+  for (int64_t i = 0; i < round_up(rows, kNR<T>) * N; i += kNR<T>) {
+    store(to + i, load(to + i) * factor);
+    store(to + i + kLanes<T>, load(to + i + kLanes<T>) * factor);
+  }
+}
+
+// c[i][n] (+)= sum_k a[i * a_row + k * a_col] * b[k][n] for a tile's rows, b in strips `strip`
+// apart.
+template <class T>
+void multiply(int64_t rows, int64_t N, int64_t K, const T* a, int64_t a_row, int64_t a_col,
+              const T* b, int64_t strip, T* c, int64_t c_row, bool accumulate) {
+  for (int64_t n = 0; n < N; n += kNR<T>) {
+    tile<T, false>(rows, smaller(kNR<T>, N - n), K, a, a_row, a_col, b + n / kNR<T> * strip, kNR<T>,
+                   c + n, c_row, accumulate);
+  }
+}
+
+// One flag a lane of Vec<T>.
+template <class T>
+struct FlagsOf {
+  typedef signed char type __attribute__((vector_size(kLanes<T>)));
+};
+
+// v = the values `step` apart, 0 from `lanes` on.
+template <class V, class X>
+void gather(const X* from, int64_t step, int64_t lanes, V& v) {
+  v = V{};
+  if (step == 1 && lanes == sizeof(V) / sizeof(X)) {
+    std::memcpy(&v, from, sizeof v);
+  } else {
+    for (int64_t i = 0; i < lanes; ++i) v[i] = from[i * step];
+  }
+}
+
+// Hides from one query what bias, mask and causality hide among keys [j0, j0 + seen).
+template <class T>
+void adjust(const Head<T>& head, int64_t t, int64_t j0, int64_t seen, T* s) {
+  const AttentionArgs<T>& p = head.p;
+  if (p.bias) {
+    const int64_t* stride = p.bias_stride;
+    const T* bias = p.bias + head.b * stride[0] + head.h * stride[1] + t * stride[2];
+    for_lanes<T>(seen, [&](int64_t j, int64_t lanes) {
+      Vec<T> x;
+      gather(bias + (j0 + j) * stride[3], stride[3], lanes, x);
+      x += load(s + j);
+      store(s + j, x < kHidden<T> ? broadcast(kHidden<T>) : x);
     });
   }
-}
-
-// c[i][t] (+)= sum_k a[i * a_row + k * a_col] * b[k][t] for a tile's queries t; `strip`: from one
-// strip of b to the next.
-template <class T>
-void multiply(int64_t rows, int64_t cols, int64_t K, const T* a, int64_t a_row, int64_t a_col,
-              const T* b, int64_t b_row, int64_t strip, T* c, bool accumulate) {
-  for (int64_t n = 0; n < cols; n += kNR<T>) {
-    for (int64_t i = 0; i < rows; i += kMR) {
-      tile<T, false>(smaller(kMR, rows - i), smaller(kNR<T>, cols - n), K, a + i * a_row, a_row,
-                     a_col, b + n / kNR<T> * strip, b_row, c + i * kQueries + n, kQueries,
-                     accumulate);
-    }
-  }
-}
-
-// s[key][query] for keys [j0, j0 + keys), with bias, mask and causality.
-template <class T>
-void logits(const Block<T>& block, int64_t j0, int64_t keys, const T* k, const T* q, T* s) {
-  const AttentionArgs<T>& p = block.p;
-  const int64_t cols = block.cols(), queries = block.queries;
-  multiply(keys, cols, p.D, k, p.D, 1, q, kNR<T>, p.D * kNR<T>, s, false);
-  for (int64_t i = 0; i < keys && p.bias; ++i) {
-    const int64_t* stride = p.bias_stride;
-    const T* bias = p.bias + block.b * stride[0] + block.h * stride[1] + block.t0 * stride[2] +
-                    (j0 + i) * stride[3];
-    T* s_i = s + i * kQueries;
-    for (int64_t t = 0; t < queries; ++t) {
-      const T x = s_i[t] + bias[t * stride[2]];
-      s_i[t] = x < kHidden<T> ? kHidden<T> : x;
-    }
-  }
-  for (int64_t i = 0; i < keys && p.mask; ++i) {
+  if (p.mask) {
     const int64_t* stride = p.mask_stride;
-    const bool* seen = p.mask + block.b * stride[0] + block.h * stride[1] + block.t0 * stride[2] +
-                       (j0 + i) * stride[3];
-    T* s_i = s + i * kQueries;
-    if (stride[2] == 0) {
-      for (int64_t t = 0; t < cols && !*seen; ++t) s_i[t] = kHidden<T>;
-    } else {
-      for (int64_t t = 0; t < queries; ++t) s_i[t] = seen[t * stride[2]] ? s_i[t] : kHidden<T>;
-    }
+    const bool* mask = p.mask + head.b * stride[0] + head.h * stride[1] + t * stride[2];
+    for_lanes<T>(seen, [&](int64_t j, int64_t lanes) {
+      typename FlagsOf<T>::type flags;
+      gather(mask + (j0 + j) * stride[3], stride[3], lanes, flags);
+      const auto shown = __builtin_convertvector(flags, Vec<Int<T>>) != 0;
+      store(s + j, shown ? load(s + j) : broadcast(kHidden<T>));
+    });
   }
-  for (int64_t i = 0; i < keys && p.causal; ++i) {
-    const int64_t hidden = smaller(j0 + i - block.t0, cols);
-    for (int64_t t = 0; t < hidden; ++t) s[i * kQueries + t] = kHidden<T>;
+  if (p.causal) {
+    for (int64_t j = t < j0 ? 0 : t - j0 + 1; j < seen; ++j) s[j] = kHidden<T>;
   }
 }
 
-// factor[t] = keep / (1 - rate) for one key and the block's queries.
+// s[query][key] for keys [j0, j0 + seen), -inf up to a whole register.
 template <class T>
-void dropout_row(const Block<T>& block, int64_t j, T* factor) {
-  const AttentionArgs<T>& p = block.p;
+void logits(const Head<T>& head, int64_t t0, int64_t rows, int64_t j0, int64_t seen, const T* k,
+            T* s) {
+  const AttentionArgs<T>& p = head.p;
+  const int64_t cols = round_up(seen, kLanes<T>);
+  multiply(rows, cols, p.D, p.q + head.q_at(t0), p.H * p.D, 1, k, p.D * kNR<T>, s, kKeys, false);
+  for (int64_t t = 0; t < rows; ++t, s += kKeys) {
+    adjust(head, t0 + t, j0, seen, s);
+    for (int64_t j = seen; j < cols; ++j) s[j] = -T(__builtin_inf());
+  }
+}
+
+// factor[j] = keep / (1 - rate) for one query and keys from j0 on.
+template <class T>
+void dropout_row(const Head<T>& head, int64_t t, int64_t j0, int64_t cols, T* factor) {
+  const AttentionArgs<T>& p = head.p;
   const Philox philox(p.key);
-  const int64_t word = ((block.b * p.H + block.h) * p.S + j) * round_up(p.T_, kQueries) + block.t0;
+  const int64_t word = head.row(t) * round_up(p.S, 64) + j0;
   std::uint32_t words[Philox::kWords];
-  for (int64_t n = 0; n < block.cols(); n += Philox::kWords) {
+  for (int64_t n = 0; n < cols; n += Philox::kWords) {
     philox(static_cast<std::uint64_t>(word + n) / 4).store_words(words);
-    for (int t = 0; t < Philox::kWords; ++t) {
-      factor[n + t] = words[t] >> 1 >= p.threshold ? p.kept : T(0);
+    for (int j = 0; j < Philox::kWords; ++j) {
+      factor[n + j] = words[j] >> 1 >= p.threshold ? p.kept : T(0);
     }
-  }
-}
-static_assert(kQueries % Philox::kWords == 0);
-
-// One block of keys: m, l and acc (E x queries) as if the softmax had ended here.
-template <class T>
-void online_softmax(const Block<T>& block, int64_t j0, int64_t keys, T* s, T* m, T* l, T* acc) {
-  const AttentionArgs<T>& p = block.p;
-  for (int64_t n = 0; n < block.cols(); n += kLanes<T>) {
-    const Vec<T> m_old = load(m + n);
-    Vec<T> m_new = m_old, total = {};
-    for (int64_t i = 0; i < keys; ++i) m_new = max<T>(m_new, load(s + i * kQueries + n));
-    for (int64_t i = 0; i < keys; ++i) {
-      const Vec<T> e = exp<T>(load(s + i * kQueries + n) - m_new);
-      store(s + i * kQueries + n, e);
-      total += e;
-    }
-    const Vec<T> shrink = exp<T>(m_old - m_new);
-    store(l + n, load(l + n) * shrink + total);
-    store(m + n, m_new);
-    for (int64_t e = 0; e < p.E; ++e)
-      store(acc + e * kQueries + n, load(acc + e * kQueries + n) * shrink);
-  }
-  for (int64_t i = 0; i < keys && p.key; ++i) {
-    T factor[kQueries];
-    dropout_row(block, j0 + i, factor);
-    for (int64_t t = 0; t < block.cols(); ++t) s[i * kQueries + t] *= factor[t];
   }
 }
 
+// ---- forward ---------------------------------------------------------------------------------
+
+// The largest logit of a query: of `largest` and of s[0, cols).
 template <class T>
-void forward_block(const Block<T>& block) {
-  const AttentionArgs<T>& p = block.p;
-  T* q = static_cast<T*>(scratch());
-  T* acc = q + kQueries * p.D;
-  T* k = acc + kQueries * p.E;
-  T* v = k + kKeys * p.D;
-  T* s = v + kKeys * p.E;
-  T m[kQueries], l[kQueries];
-  const int64_t cols = block.cols();
-  pack_queries(p.q + block.q_at(0), p.H * p.D, p.D, block.queries, p.scale, q);
-  for (int64_t t = 0; t < kQueries; ++t) m[t] = 2 * (kHidden<T> / T(1.5)), l[t] = T(0);
-  for (int64_t i = 0; i < kQueries * p.E; ++i) acc[i] = T(0);
-  bool blind = false;
-  for (int64_t j0 = 0; j0 < p.S; j0 += kKeys) {
-    if (block.is_past(j0)) {
-      for (int64_t t = 0; t < block.queries && j0 > 0; ++t) blind |= is_blind(m[t]);
-      if (!blind) break;
-    }
-    const int64_t keys = smaller(kKeys, p.S - j0);
-    copy_rows(p.k + block.k_at(j0), p.G * p.D, keys, p.D, k);
-    copy_rows(p.v + block.v_at(j0), p.G * p.E, keys, p.E, v);
-    logits(block, j0, keys, k, q, s);
-    online_softmax(block, j0, keys, s, m, l, acc);
-    multiply(p.E, cols, keys, v, 1, p.E, s, kQueries, kNR<T>, acc, true);
+T largest_logit(int64_t cols, const T* s, T largest) {
+  Vec<T> most = broadcast(largest);
+  for (int64_t j = 0; j < cols; j += kLanes<T>) {
+    const Vec<T> x = load(s + j);
+    most = most < x ? x : most;  // a NaN is not lost: exp gives it to the sum
   }
-  for (int64_t t = 0; t < block.queries; ++t) {
-    const T inverse = l[t] > T(0) ? T(1) / l[t] : l[t];  // no keys: 0; NaN stays
-    T* y = p.y + block.y_at(t);
-    for (int64_t e = 0; e < p.E; ++e) y[e] = acc[e * kQueries + t] * inverse;
-  }
-  for (int64_t n = 0; n < cols; n += kLanes<T>) store(l + n, load(m + n) + log<T>(load(l + n)));
-  for (int64_t t = 0; t < block.queries; ++t) p.lse[block.row(t)] = l[t];
+  return max_lane<T>(most);
 }
+
+// s = exp(s - largest); their sum lane by lane.
+template <class T>
+Vec<T> exponentials(int64_t cols, T* s, T largest) {
+  Vec<T> total = {};
+  for (int64_t j = 0; j < cols; j += kLanes<T>) {
+    const Vec<T> e = exp_normal<T>(load(s + j) - largest);
+    store(s + j, e);
+    total += e;
+  }
+  return total;
+}
+
+// A block of queries of one head.
+template <class T>
+struct Forward {
+  static constexpr int64_t kMaxQueries = 40 * kMR;
+
+  Head<T> head;
+  const AttentionArgs<T>& p;
+  int64_t begin, end;
+  T *k, *v, *s, *m, *l;
+
+  Forward(const AttentionArgs<T>& args, int64_t b, int64_t h, int64_t first, int64_t last)
+      : head(args, b, h), p(args), begin(first), end(last) {
+    k = static_cast<T*>(scratch());
+    v = k + kKeys * p.D;
+    s = v + kKeys * round_up(p.E, kNR<T>);
+    m = s + kMR * kKeys;
+    l = m + kMaxQueries;
+  }
+
+  void run() {
+    for (int64_t t = 0; t < end - begin; ++t) m[t] = 2 * (kHidden<T> / T(1.5));
+    for (int64_t t = 0; t < (end - begin) * kLanes<T>; ++t) l[t] = T(0);
+    for (int64_t j0 = 0; j0 < p.S; j0 += kKeys) {
+      const int64_t keys = smaller(kKeys, p.S - j0);
+      if (seen(begin, end, j0, keys) == 0) break;
+      pack_columns(p.k + head.k_at(j0), p.G * p.D, keys, p.D, p.scale, k);
+      pack_rows(p.v + head.v_at(j0), p.G * p.E, keys, p.E, v);
+      for (int64_t t = begin; t < end; t += kMR) queries(t, smaller(kMR, end - t), j0, keys);
+    }
+    finish();
+  }
+
+  // How many of the keys queries [t0, t1) may need. A query that has been blind so far may turn out
+  // to weigh all alike: then it needs even those that causality hides.
+  int64_t seen(int64_t t0, int64_t t1, int64_t j0, int64_t keys) const {
+    if (!p.causal || t1 >= j0 + keys) return keys;
+    bool may_be_blind = false;
+    for (int64_t t = t0; t < t1 && (p.mask || p.bias); ++t) may_be_blind |= is_blind(m[t - begin]);
+    return may_be_blind ? keys : t1 > j0 ? t1 - j0 : 0;
+  }
+
+  void queries(int64_t t0, int64_t rows, int64_t j0, int64_t keys) {
+    const int64_t n = seen(t0, t0 + rows, j0, keys), cols = round_up(n, kLanes<T>);
+    if (n == 0) return;
+    T* m_0 = m + t0 - begin;
+    T* l_0 = l + (t0 - begin) * kLanes<T>;
+    logits(head, t0, rows, j0, n, k, s);
+    // Row after row in each loop, so that one row's chain of maxima overlaps with those of others
+    T shrink[kMR + kLanes<T>] = {};
+    for (int64_t t = 0; t < rows; ++t) {
+      const T largest = largest_logit(cols, s + t * kKeys, m_0[t]);
+      shrink[t] = m_0[t] - largest;
+      m_0[t] = largest;
+    }
+    for (int64_t t = 0; t < kMR; t += kLanes<T>) store(shrink + t, exp_normal<T>(load(shrink + t)));
+    for (int64_t t = 0; t < rows; ++t) {
+      T* l_t = l_0 + t * kLanes<T>;
+      store(l_t, load(l_t) * shrink[t] + exponentials(cols, s + t * kKeys, m_0[t]));
+    }
+    for (int64_t t = 0; t < rows && j0 > 0; ++t) scale_row(p.y + head.y_at(t0 + t), shrink[t]);
+    for (int64_t t = 0; t < rows && p.key; ++t) {
+      T factor[kKeys];
+      dropout_row(head, t0 + t, j0, cols, factor);
+      for (int64_t j = 0; j < cols; ++j) s[t * kKeys + j] *= factor[j];
+    }
+    multiply(rows, p.E, n, s, kKeys, 1, v, keys * kNR<T>, p.y + head.y_at(t0), p.H * p.E, j0 > 0);
+  }
+
+  void finish() {
+    const int64_t count = end - begin;
+    for (int64_t t = 0; t < count; ++t) {
+      T* y = p.y + head.y_at(begin + t);
+      l[t] = sum<T>(load(l + t * kLanes<T>));
+      if (p.S > 0) {
+        scale_row(y, T(1) / l[t]);
+      } else {
+        for (int64_t e = 0; e < p.E; ++e) y[e] = T(0);
+      }
+    }
+    T* lse = p.lse + head.row(begin);
+    for_lanes<T>(count, [&](int64_t t, int64_t lanes) {
+      store_lanes<T>(lse + t, load_lanes(m + t, lanes) + log<T>(load_lanes(l + t, lanes)), lanes);
+    });
+  }
+
+  void scale_row(T* y, T factor) {
+    for_lanes<T>(p.E, [&](int64_t e, int64_t lanes) {
+      store_lanes<T>(y + e, load_lanes(y + e, lanes) * factor, lanes);
+    });
+  }
+};
 
 template <class T>
 void forward(const AttentionArgs<T>& p) {
-  const int64_t blocks = (p.T_ + kQueries - 1) / kQueries;
-  const int64_t work = smaller(kQueries, p.T_) * p.S * (p.D + p.E);
-  parallel_ranges(p.B * p.H * blocks, 1 + (int64_t{1} << 19) / (work + 1),
-                  [&](int64_t begin, int64_t end) {
-                    for (int64_t i = begin; i < end; ++i) {
-                      const int64_t h = i / blocks % p.H, b = i / blocks / p.H;
-                      forward_block(Block<T>(p, b, h, i % blocks * kQueries));
+  // Long blocks, for a tile of keys is packed once a block; but about 16 of them at least
+  const int64_t heads = p.B * p.H, wanted = heads ? (heads + 15) / heads : 1;
+  const int64_t longest = smaller(round_up(p.T_ / wanted + 1, 4 * kMR), Forward<T>::kMaxQueries);
+  const int64_t blocks = (p.T_ + longest - 1) / longest;
+  const int64_t work = smaller(longest, p.T_) * p.S * (p.D + p.E);
+  parallel_ranges(heads * blocks, 1 + (int64_t{1} << 19) / (work + 1),
+                  [&](int64_t first, int64_t last) {
+                    for (int64_t i = first; i < last; ++i) {
+                      const int64_t bh = i / blocks, t = i % blocks * longest;
+                      Forward<T>(p, bh / p.H, bh % p.H, t, smaller(t + longest, p.T_)).run();
                     }
                   });
 }
 
-// A part of the backward pass: queries of heads [h0, h1) of one group against keys [j0, j1).
+// ---- backward --------------------------------------------------------------------------------
+
+// Keys [j0, j1) of one group and all its queries. dq: of p.dq's shape; rows are added to.
 template <class T>
 struct Backward {
+  static constexpr int64_t kQueries = 56 / kMR * kMR;
+
   const AttentionArgs<T>& p;
-  bool wants_q, wants_kv;  // dq (and ds), dk and dv
-  T *q, *dy, *q_rows, *dy_rows, *dq, *k, *v, *s, *ds;
-  T lse[kQueries], delta[kQueries], blind[kQueries];  // blind: 1 or 0
+  const T* delta;
+  T* dq;
+  T *k_columns, *v_columns, *k_rows, *q_rows, *dy_rows, *s, *ds;
 
-  Backward(const AttentionArgs<T>& args, bool for_q, bool for_kv)
-      : p(args), wants_q(for_q), wants_kv(for_kv) {
-    q = static_cast<T*>(scratch());
-    dy = q + kQueries * p.D;
-    q_rows = dy + kQueries * p.E;
-    dy_rows = q_rows + kQueries * round_up(p.D, kNR<T>);
-    dq = dy_rows + kQueries * round_up(p.E, kNR<T>);
-    k = dq + kQueries * p.D;
-    v = k + kKeys * p.D;
-    s = v + kKeys * p.E;
-    ds = s + kKeys * kQueries;
+  Backward(const AttentionArgs<T>& args, const T* delta_, T* dq_)
+      : p(args), delta(delta_), dq(dq_) {
+    const int64_t D = round_up(p.D, kNR<T>), E = round_up(p.E, kNR<T>);
+    k_columns = static_cast<T*>(scratch());
+    v_columns = k_columns + kKeys * p.D;
+    k_rows = v_columns + kKeys * p.E;
+    q_rows = k_rows + kKeys * D;
+    dy_rows = q_rows + kQueries * D;
+    s = dy_rows + kQueries * E;
+    ds = s + kQueries * kKeys;
   }
 
-  void run(int64_t b, int64_t h0, int64_t h1, int64_t t0, int64_t t1, int64_t j0, int64_t j1) {
-    if (wants_kv) {
-      const Block<T> first(p, b, h0, 0);
-      for (int64_t j = j0; j < j1; ++j) {
-        for (int64_t d = 0; d < p.D; ++d) p.dk[first.k_at(j) + d] = T(0);
-        for (int64_t e = 0; e < p.E; ++e) p.dv[first.v_at(j) + e] = T(0);
+  void run(int64_t b, int64_t g, int64_t j0, int64_t j1) {
+    const int64_t heads = p.H / p.G;
+    const Head<T> first(p, b, g * heads);
+    for (int64_t t = 0; t < p.T_; ++t) {
+      for (int64_t i = 0; i < heads * p.D; ++i) dq[first.q_at(t) + i] = T(0);
+    }
+    for (int64_t j = j0; j < j1; j += kKeys) {
+      const int64_t keys = smaller(kKeys, j1 - j);
+      pack_columns(p.k + first.k_at(j), p.G * p.D, keys, p.D, p.scale, k_columns);
+      pack_columns(p.v + first.v_at(j), p.G * p.E, keys, p.E, T(1), v_columns);
+      pack_rows(p.k + first.k_at(j), p.G * p.D, keys, p.D, k_rows);
+      for (int64_t i = j; i < j + keys; ++i) {
+        for (int64_t d = 0; d < p.D; ++d) p.dk[first.k_at(i) + d] = T(0);
+        for (int64_t e = 0; e < p.E; ++e) p.dv[first.v_at(i) + e] = T(0);
       }
-    }
-    for (int64_t h = h0; h < h1; ++h) {
-      for (int64_t t = t0; t < t1; t += kQueries) queries(Block<T>(p, b, h, t), j0, j1);
-    }
-  }
-
-  void queries(const Block<T>& block, int64_t j0, int64_t j1) {
-    bool any_blind = false;
-    for (int64_t t = 0; t < kQueries; ++t) {
-      const bool inside = t < block.queries;
-      lse[t] = inside ? p.lse[block.row(t)] : T(0);
-      blind[t] = inside && is_blind(lse[t]) ? T(1) : T(0);
-      any_blind |= blind[t] != T(0);
-    }
-    if (block.is_past(j0) && !any_blind && !wants_q) return;
-    load_block(block);
-    for (int64_t j = j0; j < j1 && !(block.is_past(j) && !any_blind); j += kKeys) {
-      keys(block, j, smaller(kKeys, j1 - j));
-    }
-    for (int64_t t = 0; t < block.queries && wants_q; ++t) {
-      T* to = p.dq + block.q_at(t);
-      for (int64_t d = 0; d < p.D; ++d) to[d] = dq[d * kQueries + t];
-    }
-  }
-
-  void load_block(const Block<T>& block) {
-    const T *q_0 = p.q + block.q_at(0), *dy_0 = p.dy + block.y_at(0);
-    pack_queries(q_0, p.H * p.D, p.D, block.queries, p.scale, q);
-    pack_queries(dy_0, p.H * p.E, p.E, block.queries, T(1), dy);
-    for (int64_t n = 0; n < p.D && wants_kv; n += kNR<T>) {
-      StridedB<T>{q_0, p.H * p.D, 1}.pack(0, block.queries, n, smaller(kNR<T>, p.D - n),
-                                          q_rows + n * block.queries);
-    }
-    for (int64_t n = 0; n < p.E && wants_kv; n += kNR<T>) {
-      StridedB<T>{dy_0, p.H * p.E, 1}.pack(0, block.queries, n, smaller(kNR<T>, p.E - n),
-                                           dy_rows + n * block.queries);
-    }
-    for (int64_t t = 0; t < kQueries; ++t) {
-      delta[t] = T(0);
-      if (t >= block.queries) continue;
-      const T *y_t = p.y + block.y_at(t), *dy_t = p.dy + block.y_at(t);
-      Vec<T> total = {};
-      for_lanes<T>(p.E, [&](int64_t e, int64_t lanes) {
-        total += load_lanes(y_t + e, lanes) * load_lanes(dy_t + e, lanes);
-      });
-      delta[t] = sum<T>(total);
-    }
-    for (int64_t i = 0; i < kQueries * p.D; ++i) dq[i] = T(0);
-  }
-
-  void keys(const Block<T>& block, int64_t j0, int64_t keys) {
-    const int64_t cols = block.cols();
-    copy_rows(p.k + block.k_at(j0), p.G * p.D, keys, p.D, k);
-    copy_rows(p.v + block.v_at(j0), p.G * p.E, keys, p.E, v);
-    logits(block, j0, keys, k, q, s);
-    multiply(keys, cols, p.E, v, p.E, 1, dy, kNR<T>, p.E * kNR<T>, ds, false);  // dp = dy v^T
-    softmax(block, j0, keys);
-    if (wants_q) multiply(p.D, cols, keys, k, 1, p.D, ds, kQueries, kNR<T>, dq, true);
-    if (!wants_kv) return;
-    add_outer(keys, block.queries, p.D, ds, q_rows, p.dk + block.k_at(j0), p.G * p.D);
-    add_outer(keys, block.queries, p.E, s, dy_rows, p.dv + block.v_at(j0), p.G * p.E);
-  }
-
-  // s: logits -> p * keep / (1 - rate);  ds: dp -> scale * ds
-  void softmax(const Block<T>& block, int64_t j0, int64_t keys) {
-    T factor[kQueries];
-    for (int64_t i = 0; i < keys; ++i) {
-      if (p.key) dropout_row(block, j0 + i, factor);
-      for (int64_t n = 0; n < block.cols(); n += kLanes<T>) {
-        T *s_i = s + i * kQueries + n, *ds_i = ds + i * kQueries + n;
-        const Vec<T> is_blind = load(blind + n), sees = T(1) - is_blind;
-        const Vec<T> keep = p.key ? load(factor + n) : broadcast(T(1));
-        const Vec<T> weight =
-            is_blind > T(0) ? broadcast(T(1) / T(p.S)) : exp<T>(load(s_i) - load(lse + n));
-        store(ds_i, weight * sees * (load(ds_i) * keep - load(delta + n)));
-        store(s_i, weight * keep);
-      }
-      for (int64_t t = 0; t < block.queries && p.ds && wants_q; ++t) {
-        p.ds[block.row(t) * p.S + j0 + i] = ds[i * kQueries + t];
-      }
-      for (int64_t n = 0; n < block.cols(); n += kLanes<T>) {
-        store(ds + i * kQueries + n, load(ds + i * kQueries + n) * p.scale);
+      for (int64_t h = 0; h < heads; ++h) {
+        const Head<T> head(p, b, g * heads + h);
+        for (int64_t t = 0; t < p.T_; t += kQueries) {
+          tile_of(head, t, smaller(kQueries, p.T_ - t), j, keys);
+        }
       }
     }
   }
 
-  // to[key] += sum over queries of a[key][query] * rows[query]
-  void add_outer(int64_t keys, int64_t queries, int64_t n, const T* a, const T* rows, T* to,
-                 int64_t to_row) {
-    for (int64_t j = 0; j < n; j += kNR<T>) {
-      for (int64_t i = 0; i < keys; i += kMR) {
-        tile<T, false>(smaller(kMR, keys - i), smaller(kNR<T>, n - j), queries, a + i * kQueries,
-                       kQueries, 1, rows + j * queries, kNR<T>, to + i * to_row + j, to_row, true);
-      }
+  void tile_of(const Head<T>& head, int64_t t0, int64_t queries, int64_t j0, int64_t keys) {
+    bool causal = p.causal;  // a blind query weighs even what causality hides
+    for (int64_t t = t0; t < t0 + queries; ++t) causal &= !is_blind(p.lse[head.row(t)]);
+    if (causal && t0 + queries <= j0) return;
+    pack_rows(p.q + head.q_at(t0), p.H * p.D, queries, p.D, q_rows);
+    pack_rows(p.dy + head.y_at(t0), p.H * p.E, queries, p.E, dy_rows);
+    for (int64_t t = 0; t < queries; t += kMR) {
+      const int64_t rows = smaller(kMR, queries - t), past = t0 + t + rows - j0;
+      const int64_t seen = !causal ? keys : past < 0 ? 0 : smaller(past, keys);
+      if (seen > 0) row_tile(head, t0 + t, rows, j0, seen, keys, s + t * kKeys, ds + t * kKeys);
     }
+    for (int64_t i = 0; i < keys; i += kMR) {
+      const int64_t rows = smaller(kMR, keys - i);
+      const int64_t t = causal && j0 + i > t0 ? j0 + i - t0 : 0;  // the first query to see key i
+      if (t >= queries) break;
+      multiply(rows, p.D, queries - t, ds + t * kKeys + i, 1, kKeys, q_rows + t * kNR<T>,
+               queries * kNR<T>, p.dk + head.k_at(j0 + i), p.G * p.D, true);
+      multiply(rows, p.E, queries - t, s + t * kKeys + i, 1, kKeys, dy_rows + t * kNR<T>,
+               queries * kNR<T>, p.dv + head.v_at(j0 + i), p.G * p.E, true);
+    }
+  }
+
+  // s = p * keep / (1 - rate) and ds for a few queries, and what they add to dq.
+  void row_tile(const Head<T>& head, int64_t t0, int64_t rows, int64_t j0, int64_t seen,
+                int64_t keys, T* s_0, T* ds_0) {
+    logits(head, t0, rows, j0, seen, k_columns, s_0);
+    multiply(rows, round_up(seen, kLanes<T>), p.E, p.dy + head.y_at(t0), p.H * p.E, 1, v_columns,
+             p.E * kNR<T>, ds_0, kKeys, false);  // dp = dy v^T
+    for (int64_t t = 0; t < rows; ++t) {
+      softmax_row(head, t0 + t, j0, seen, keys, s_0 + t * kKeys, ds_0 + t * kKeys);
+    }
+    multiply(rows, p.D, seen, ds_0, kKeys, 1, k_rows, keys * kNR<T>, dq + head.q_at(t0), p.H * p.D,
+             true);
+  }
+
+  // s: logits -> p * keep / (1 - rate);  ds: dp -> scale * ds. Both 0 for keys past `seen`.
+  void softmax_row(const Head<T>& head, int64_t t, int64_t j0, int64_t seen, int64_t keys, T* s_t,
+                   T* ds_t) {
+    const int64_t cols = round_up(seen, kLanes<T>), row = head.row(t);
+    const T lse = p.lse[row], delta_t = delta[row];
+    const bool blind = is_blind(lse);
+    T factor[kKeys];
+    if (p.key) dropout_row(head, t, j0, cols, factor);
+    for (int64_t j = 0; j < cols; j += kLanes<T>) {
+      const Vec<T> keep = p.key ? load(factor + j) : broadcast(T(1));
+      const Vec<T> weight = blind ? broadcast(T(1) / T(p.S)) : exp_normal<T>(load(s_t + j) - lse);
+      const Vec<T> d = blind ? Vec<T>{} : weight * (load(ds_t + j) * keep - delta_t);
+      store(ds_t + j, d);
+      store(s_t + j, weight * keep);
+    }
+    for (int64_t j = 0; j < seen && p.ds; ++j) p.ds[row * p.S + j0 + j] = ds_t[j];
+    for (int64_t j = 0; j < cols; j += kLanes<T>) store(ds_t + j, load(ds_t + j) * p.scale);
+    for (int64_t j = cols; j < keys; ++j) s_t[j] = ds_t[j] = T(0);
   }
 };
 
+// Few groups: each one's keys are split in ranges, and every range but the first has a dq of its
+// own.
+template <class T>
+int64_t key_ranges(const AttentionArgs<T>& p) {
+  const int64_t groups = p.B * p.G, work = p.H * p.T_ * p.S * (p.D + p.E) * p.B;
+  if (groups == 0 || groups >= 8 || work < int64_t{1} << 20) return 1;
+  const int64_t tiles = (p.S + kKeys - 1) / kKeys;
+  return tiles == 0 ? 1 : smaller(8 / groups, tiles);
+}
+
+template <class T>
+int64_t workspace_size(const AttentionArgs<T>& p) {
+  return p.B * p.H * p.T_ * (1 + (key_ranges(p) - 1) * p.D);
+}
+
+template <class T>
+void make_delta(const AttentionArgs<T>& p, T* delta) {
+  parallel_ranges(p.B * p.T_, 1 + (int64_t{1} << 16) / (p.H * p.E + 1),
+                  [&](int64_t begin, int64_t end) {
+                    for (int64_t i = begin * p.H; i < end * p.H; ++i) {
+                      const T *y = p.y + i * p.E, *dy = p.dy + i * p.E;
+                      Vec<T> total = {};
+                      for_lanes<T>(p.E, [&](int64_t e, int64_t lanes) {
+                        total += load_lanes(y + e, lanes) * load_lanes(dy + e, lanes);
+                      });
+                      const int64_t h = i % p.H, t = i / p.H % p.T_, b = i / p.H / p.T_;
+                      delta[(b * p.H + h) * p.T_ + t] = sum<T>(total);
+                    }
+                  });
+}
+
 template <class T>
 void backward(const AttentionArgs<T>& p) {
-  const int64_t heads = p.H / p.G, groups = p.B * p.G;
+  T *delta = p.workspace, *parts = delta + p.B * p.H * p.T_;
+  const int64_t groups = p.B * p.G, ranges = key_ranges(p), size = p.B * p.T_ * p.H * p.D;
+  make_delta(p, delta);
   // The causal tiles that are skipped have a gradient of 0.
   if (p.ds && p.causal) {
     parallel_ranges(p.B * p.H * p.T_, 1 + (int64_t{1} << 16) / (p.S + 1),
@@ -346,40 +428,36 @@ void backward(const AttentionArgs<T>& p) {
                       for (int64_t i = begin * p.S; i < end * p.S; ++i) p.ds[i] = T(0);
                     });
   }
-  const int64_t work = heads * p.T_ * p.S * (p.D + p.E);
-  if (groups >= 8 || work * groups < int64_t{1} << 20) {
-    parallel_ranges(groups, 1 + (int64_t{1} << 18) / (work + 1), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t g = i % p.G;
-        Backward<T>(p, true, true).run(i / p.G, g * heads, (g + 1) * heads, 0, p.T_, 0, p.S);
-      }
-    });
-    return;
-  }
-  // Few heads: dq by blocks of queries, then dk and dv by blocks of keys. Sums are in the same
-  // order.
-  const int64_t t_blocks = (p.T_ + kQueries - 1) / kQueries, j_blocks = (p.S + kKeys - 1) / kKeys;
-  parallel_for(p.B * p.H * t_blocks, [&](int64_t i) {
-    const int64_t t = i % t_blocks * kQueries, h = i / t_blocks % p.H;
-    Backward<T>(p, true, false)
-        .run(i / t_blocks / p.H, h, h + 1, t, smaller(t + kQueries, p.T_), 0, p.S);
-  });
-  parallel_for(groups * j_blocks, [&](int64_t i) {
-    const int64_t j = i % j_blocks * kKeys, g = i / j_blocks % p.G;
-    Backward<T>(p, false, true)
-        .run(i / j_blocks / p.G, g * heads, (g + 1) * heads, 0, p.T_, j, smaller(j + kKeys, p.S));
+  const int64_t tiles = (p.S + kKeys - 1) / kKeys, length = (tiles + ranges - 1) / ranges * kKeys;
+  const int64_t work = p.H / p.G * p.T_ * p.S * (p.D + p.E) / ranges;
+  parallel_ranges(
+      groups * ranges, 1 + (int64_t{1} << 18) / (work + 1), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t bg = i / ranges, r = i % ranges;
+          T* dq = r == 0 ? p.dq : parts + (r - 1) * size;
+          Backward<T>(p, delta, dq)
+              .run(bg / p.G, bg % p.G, smaller(r * length, p.S), smaller((r + 1) * length, p.S));
+        }
+      });
+  if (ranges == 1) return;
+  parallel_ranges(size, int64_t{1} << 15, [&](int64_t begin, int64_t end) {
+    for (int64_t r = 1; r < ranges; ++r) {
+      const T* part = parts + (r - 1) * size;
+      for (int64_t i = begin; i < end; ++i) p.dq[i] += part[i];
+    }
   });
 }
 
-// The scratch of Backward: 7 blocks of one head, two of them of whole registers, and two tiles.
+// What fits into the scratch of Backward.
 template <class T>
 int64_t largest_head() {
+  constexpr int64_t kQueries = Backward<T>::kQueries;
   const int64_t room = static_cast<int64_t>(kScratchBytes / sizeof(T)) - 2 * kKeys * kQueries;
-  return room / (7 * kQueries) / kNR<T> * kNR<T>;
+  return room / (3 * kKeys + 2 * kQueries) / kNR<T> * kNR<T>;
 }
 
 template <class T>
-constexpr Attention<T> kTable = {largest_head<T>, forward<T>, backward<T>};
+constexpr Attention<T> kTable = {largest_head<T>, forward<T>, workspace_size<T>, backward<T>};
 
 }  // namespace
 }  // namespace NARAE_ISA

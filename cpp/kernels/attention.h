@@ -28,21 +28,23 @@ struct AttentionArgs {
   std::int64_t bias_stride[4];
   const bool* mask;  // or nullptr
   std::int64_t mask_stride[4];
-  // Dropout: (seed, counter) of Philox, or nullptr. keep(b, h, t, j) is word ((b H + h) S + j) *
-  // T' + t of the stream, its upper 31 bits >= threshold = rate * 2^31; T' is T rounded up to 64.
+  // Dropout: (seed, counter) of Philox, or nullptr. keep(b, h, t, j) is word ((b H + h) T + t) *
+  // S' + j of the stream, its upper 31 bits >= threshold = rate * 2^31; S' is S rounded up to 64.
   const std::int64_t* key;
   std::uint32_t threshold;
   T kept;      // 1 / (1 - rate)
   T *y, *lse;  // backward reads them
   const T* dy;
   T *dq, *dk, *dv;
-  T* ds;  // (B, H, T, S): gradient of the logits, for that of bias; or nullptr
+  T* ds;         // (B, H, T, S): gradient of the logits, for that of bias; or nullptr
+  T* workspace;  // of backward, workspace_size elements
 };
 
 template <class T>
 struct Attention {
   std::int64_t (*largest_head)();  // D and E may be as large
   void (*forward)(const AttentionArgs<T>& args);
+  std::int64_t (*workspace_size)(const AttentionArgs<T>& args);
   void (*backward)(const AttentionArgs<T>& args);
 };
 
