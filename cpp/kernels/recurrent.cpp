@@ -13,14 +13,14 @@ namespace {
 // One sequence at one step. Rows of U values, or of G * U.
 template <class T>
 struct Row {
-  T* gates;     // x @ w + b, then the activated gates
-  const T* hu;  // h_before @ u
-  const T* h_before;
-  const T* c_before;
-  T *h, *kept;
+  // forward: h and c are h[t-1] and c[t-1] on the way in, h[t] and c[t] on the way out
+  T* gates;  // x @ w + b + h @ u for the first kSummed gates, x @ w + b for the rest; then
+             // activated
+  T* kept;   // h @ u of the rest
+  T *h, *c;
   // backward: dh is the gradient of this step's h on the way in, and what reaches h_before past the
   // products on the way out; likewise dc
-  const T* dy;
+  const T *h_before, *c_before, *dy;
   T *da, *dha, *dh, *dc;
 };
 
@@ -55,12 +55,11 @@ Vec<T> slope(Vec<T> y, Activation activation) {
 
 template <class T>
 struct SimpleRnn {
-  static constexpr int kGates = 1;
-  static constexpr bool kKeeps = false;
+  static constexpr int kGates = 1, kSummed = 1;
 
   static void forward(const RecurrentArgs<T>& p, const Row<T>& row) {
     for_lanes<T>(p.U, [&](std::int64_t j, std::int64_t lanes) {
-      const Vec<T> a = load_lanes(row.gates + j, lanes) + load_lanes(row.hu + j, lanes);
+      const Vec<T> a = load_lanes(row.gates + j, lanes);
       store_lanes<T>(row.h + j, activate<T>(a, p.activation), lanes);
     });
   }
@@ -75,24 +74,20 @@ struct SimpleRnn {
 
 template <class T>
 struct Lstm {
-  static constexpr int kGates = 4;
-  static constexpr bool kKeeps = true;
+  static constexpr int kGates = 4, kSummed = 4;
 
   static void forward(const RecurrentArgs<T>& p, const Row<T>& row) {
     const std::int64_t U = p.U;
     for_lanes<T>(U, [&](std::int64_t j, std::int64_t lanes) {
-      const auto a = [&](int gate) {
-        const std::int64_t at = gate * U + j;
-        return load_lanes(row.gates + at, lanes) + load_lanes(row.hu + at, lanes);
-      };
+      const auto a = [&](int gate) { return load_lanes(row.gates + gate * U + j, lanes); };
       const Vec<T> i = sigmoid<T>(a(0)), f = sigmoid<T>(a(1)), g = tanh<T>(a(2)),
                    o = sigmoid<T>(a(3));
-      const Vec<T> c = f * load_lanes(row.c_before + j, lanes) + i * g;
+      const Vec<T> c = f * load_lanes(row.c + j, lanes) + i * g;
       store_lanes<T>(row.gates + j, i, lanes);
       store_lanes<T>(row.gates + U + j, f, lanes);
       store_lanes<T>(row.gates + 2 * U + j, g, lanes);
       store_lanes<T>(row.gates + 3 * U + j, o, lanes);
-      store_lanes<T>(row.kept + j, c, lanes);
+      store_lanes<T>(row.c + j, c, lanes);
       store_lanes<T>(row.h + j, o * tanh<T>(c), lanes);
     });
   }
@@ -118,24 +113,22 @@ struct Lstm {
 
 template <class T>
 struct Gru {
-  static constexpr int kGates = 3;
-  static constexpr bool kKeeps = true;
+  static constexpr int kGates = 3, kSummed = 2;
 
   static void forward(const RecurrentArgs<T>& p, const Row<T>& row) {
     const std::int64_t U = p.U;
     for_lanes<T>(U, [&](std::int64_t j, std::int64_t lanes) {
-      const auto x = [&](int gate) { return load_lanes(row.gates + gate * U + j, lanes); };
-      const auto h = [&](int gate) {
-        const Vec<T> hu = load_lanes(row.hu + gate * U + j, lanes);
-        return p.bias ? hu + load_lanes(p.bias + gate * U + j, lanes) : hu;
+      const auto a = [&](int gate) { return load_lanes(row.gates + gate * U + j, lanes); };
+      const auto bias = [&](int gate) {
+        return p.bias ? load_lanes(p.bias + gate * U + j, lanes) : Vec<T>{};
       };
-      const Vec<T> z = sigmoid<T>(x(0) + h(0)), r = sigmoid<T>(x(1) + h(1)), h_g = h(2),
-                   g = tanh<T>(x(2) + r * h_g);
+      const Vec<T> z = sigmoid<T>(a(0) + bias(0)), r = sigmoid<T>(a(1) + bias(1)),
+                   h_g = load_lanes(row.kept + j, lanes) + bias(2), g = tanh<T>(a(2) + r * h_g);
       store_lanes<T>(row.gates + j, z, lanes);
       store_lanes<T>(row.gates + U + j, r, lanes);
       store_lanes<T>(row.gates + 2 * U + j, g, lanes);
       store_lanes<T>(row.kept + j, h_g, lanes);
-      store_lanes<T>(row.h + j, z * load_lanes(row.h_before + j, lanes) + (T(1) - z) * g, lanes);
+      store_lanes<T>(row.h + j, z * load_lanes(row.h + j, lanes) + (T(1) - z) * g, lanes);
     });
   }
   static void backward(const RecurrentArgs<T>& p, const Row<T>& row) {
@@ -160,10 +153,18 @@ struct Gru {
 
 // ---- steps -----------------------------------------------------------------------------------
 
+// Rows that a product reads stand a register further apart than they are long: rows 4 KiB apart
+// would share one set of the cache.
+template <class T>
+std::int64_t apart(std::int64_t n) {
+  return round_up(n, kLanes<T>) + kLanes<T>;
+}
+
 template <class T>
 std::int64_t workspace_size(std::int64_t B, std::int64_t U, std::int64_t G) {
-  const std::int64_t forward = round_up(G * U, kNR<T>) * U + B * G * U;
-  const std::int64_t backward = round_up(U, kNR<T>) * G * U;
+  // forward packs u in two parts, each rounded up to a strip
+  const std::int64_t forward = (round_up(G * U, kNR<T>) + kNR<T>)*U + B * apart<T>(U);
+  const std::int64_t backward = round_up(U, kNR<T>) * G * U + B * apart<T>(G * U);
   return forward > backward ? forward : backward;
 }
 
@@ -172,14 +173,15 @@ void copy(const T* from, T* to, std::int64_t n) {
   __builtin_memcpy(to, from, static_cast<std::size_t>(n) * sizeof(T));
 }
 
-// A (K, N) matrix given by strides, in strips of kNR columns.
+// A (K, N) matrix given by strides, in strips of kNR columns. Returns where they end.
 template <class T>
-void pack(const T* matrix, std::int64_t row, std::int64_t col, std::int64_t K, std::int64_t N,
-          T* packed) {
+T* pack(const T* matrix, std::int64_t row, std::int64_t col, std::int64_t K, std::int64_t N,
+        T* packed) {
   const StridedB<T> source{matrix, row, col};
   for (std::int64_t n = 0; n < N; n += kNR<T>) {
     source.pack(0, K, n, smaller(kNR<T>, N - n), packed + n * K);
   }
+  return packed + round_up(N, kNR<T>) * K;
 }
 
 // c (+)= a @ packed for a few rows of a and c.
@@ -194,10 +196,49 @@ void multiply(std::int64_t rows, std::int64_t N, std::int64_t K, const T* a, std
   }
 }
 
+// The rows of a step lie far apart: the next sequence's are on their way while one is worked on.
+template <class T>
+void prefetch(const T* row, std::int64_t n) {
+  for (std::int64_t j = 0; j < n; j += 64 / sizeof(T)) __builtin_prefetch(row + j);
+}
+
 // Sequences in chunks of whole tiles, about eight of them.
 template <class Body>
 void for_sequences(std::int64_t B, const Body& body) {
   parallel_ranges(B, round_up(B / 8 + 1, kMR), body);
+}
+
+template <class T, template <class> class Cell>
+void forward(const RecurrentArgs<T>& p) {
+  const std::int64_t steps = p.steps, U = p.U, width = Cell<T>::kGates * U, row = apart<T>(U),
+                     summed = Cell<T>::kSummed * U;
+  T* const u_summed = p.workspace;
+  T* const u_rest = pack(p.u, width, 1, U, summed, u_summed);
+  T* const states = pack(p.u + summed, width, 1, U, width - summed, u_rest);
+  for_sequences(p.B, [=](std::int64_t begin, std::int64_t end) {
+    T* const h = states + begin * row;
+    for (std::int64_t b = begin; b < end; ++b) {
+      copy(p.h0 + b * U, states + b * row, U);
+      if (p.c0) copy(p.c0 + b * U, p.c + b * U, U);
+    }
+    for (std::int64_t n = 0; n < steps; ++n) {
+      const std::int64_t t = p.reverse ? steps - 1 - n : n, first = begin * steps + t;
+      multiply(end - begin, summed, U, h, row, u_summed, p.gates + first * width, steps * width,
+               true);
+      multiply(end - begin, width - summed, U, h, row, u_rest, p.kept + first * U, steps * U,
+               false);
+      for (std::int64_t b = begin; b < end; ++b) {
+        const std::int64_t at = b * steps + t;
+        Row<T> r{};
+        r.gates = p.gates + at * width, r.kept = p.kept + at * U;
+        r.h = states + b * row, r.c = p.c + b * U;
+        if (!p.mask || p.mask[at]) Cell<T>::forward(p, r);
+        copy(r.h, p.y + at * U, U);
+        if (p.c0) copy(r.c, r.kept, U);
+      }
+    }
+    for (std::int64_t b = begin; b < end; ++b) copy(states + b * row, p.h + b * U, U);
+  });
 }
 
 // Where the state before step t lies: y at the step before, or h0.
@@ -214,43 +255,10 @@ struct Before {
 };
 
 template <class T, template <class> class Cell>
-void forward(const RecurrentArgs<T>& p) {
-  const std::int64_t steps = p.steps, U = p.U, width = Cell<T>::kGates * U;
-  T *packed = p.workspace, *products = packed + round_up(width, kNR<T>) * U;
-  pack(p.u, width, 1, U, width, packed);
-  for_sequences(p.B, [=](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t n = 0; n < steps; ++n) {
-      const std::int64_t t = p.reverse ? steps - 1 - n : n;
-      const Before<T> h(p.h0, p.y, t, steps, U, p.reverse), c(p.c0, p.kept, t, steps, U, p.reverse);
-      multiply(end - begin, width, U, h.data + begin * h.row, h.row, packed,
-               products + begin * width, width, false);
-      for (std::int64_t b = begin; b < end; ++b) {
-        const std::int64_t at = b * steps + t;
-        Row<T> row{};
-        row.gates = p.gates + at * width, row.hu = products + b * width;
-        row.h_before = h.data + b * h.row, row.h = p.y + at * U;
-        if (Cell<T>::kKeeps) row.c_before = c.data + b * c.row, row.kept = p.kept + at * U;
-        if (!p.mask || p.mask[at]) {
-          Cell<T>::forward(p, row);
-        } else {
-          copy(row.h_before, row.h, U);
-          if (p.c0) copy(row.c_before, row.kept, U);
-        }
-      }
-    }
-    const std::int64_t last = p.reverse ? 0 : steps - 1;
-    for (std::int64_t b = begin; b < end; ++b) {
-      copy(steps ? p.y + (b * steps + last) * U : p.h0 + b * U, p.h + b * U, U);
-      if (p.c0) copy(steps ? p.kept + (b * steps + last) * U : p.c0 + b * U, p.c + b * U, U);
-    }
-  });
-}
-
-template <class T, template <class> class Cell>
 void backward(const RecurrentArgs<T>& p) {
-  const std::int64_t steps = p.steps, U = p.U, width = Cell<T>::kGates * U;
-  T* packed = p.workspace;
-  pack(p.u, 1, width, width, U, packed);  // u^T
+  const std::int64_t steps = p.steps, U = p.U, width = Cell<T>::kGates * U, row = apart<T>(width);
+  T* const packed = p.workspace;
+  T* const gradients = pack(p.u, 1, width, width, U, packed);  // packed: u^T
   for_sequences(p.B, [=](std::int64_t begin, std::int64_t end) {
     copy(p.dh + begin * U, p.dh0 + begin * U, (end - begin) * U);
     if (p.dc) copy(p.dc + begin * U, p.dc0 + begin * U, (end - begin) * U);
@@ -259,21 +267,27 @@ void backward(const RecurrentArgs<T>& p) {
       const Before<T> h(p.h0, p.y, t, steps, U, p.reverse), c(p.c0, p.kept, t, steps, U, p.reverse);
       for (std::int64_t b = begin; b < end; ++b) {
         const std::int64_t at = b * steps + t;
-        Row<T> row{};
-        row.gates = p.gates + at * width;
-        row.h_before = h.data + b * h.row, row.h = p.y + at * U;
-        if (Cell<T>::kKeeps) row.c_before = c.data + b * c.row, row.kept = p.kept + at * U;
-        row.dy = p.dy + at * U, row.da = p.da + at * width, row.dha = p.dha + at * width;
-        row.dh = p.dh0 + b * U, row.dc = p.dc ? p.dc0 + b * U : nullptr;
-        if (!p.mask || p.mask[at]) {
-          Cell<T>::backward(p, row);
-        } else {  // y[t] = h[t-1]: dh goes on as it is
-          for (std::int64_t j = 0; j < U; ++j) row.dh[j] += row.dy[j];
-          for (std::int64_t j = 0; j < width; ++j) row.da[j] = row.dha[j] = T(0);
+        Row<T> r{};
+        r.gates = p.gates + at * width, r.kept = p.kept + at * U, r.h = p.y + at * U;
+        r.h_before = h.data + b * h.row, r.dy = p.dy + at * U;
+        r.da = p.da + at * width, r.dha = p.dha + at * width, r.dh = p.dh0 + b * U;
+        if (p.c0) r.c_before = c.data + b * c.row, r.dc = p.dc0 + b * U;
+        if (b + 1 < end) {
+          prefetch(r.gates + steps * width, width);
+          prefetch(r.kept + steps * U, U);
+          prefetch(r.dy + steps * U, U);
+          if (p.c0) prefetch(r.c_before + c.row, U);
         }
+        if (!p.mask || p.mask[at]) {
+          Cell<T>::backward(p, r);
+        } else {  // y[t] = h[t-1]: dh goes on as it is
+          for (std::int64_t j = 0; j < U; ++j) r.dh[j] += r.dy[j];
+          for (std::int64_t j = 0; j < width; ++j) r.da[j] = r.dha[j] = T(0);
+        }
+        copy(r.dha, gradients + b * row, width);
       }
-      multiply(end - begin, U, width, p.dha + (begin * steps + t) * width, steps * width, packed,
-               p.dh0 + begin * U, U, true);
+      multiply(end - begin, U, width, gradients + begin * row, row, packed, p.dh0 + begin * U, U,
+               true);
     }
   });
 }
