@@ -200,3 +200,41 @@ def test_version_is_that_of_the_package():
         assert version("narae") == narae.__version__
     except PackageNotFoundError:
         pytest.skip("run from the sources without an install")
+
+
+def test_large_blocks_are_split_and_merged():
+    _core.empty_cache()
+    before = _core.memory_stats()["cached_bytes"]
+    MiB = 1 << 20
+    whole = _core.empty((64 * MiB,), np.dtype("uint8"))
+    start = whole.ctypes.data
+    del whole
+    parts = [_core.empty((n * MiB,), np.dtype("uint8")) for n in (30, 20, 10)]
+    assert all(start <= part.ctypes.data < start + 64 * MiB for part in parts)
+    assert len({part.ctypes.data for part in parts}) == 3
+    for part, value in zip(parts, (1, 2, 3)):
+        part[...] = value
+    assert [int(part.sum()) for part in parts] == [30 * MiB, 40 * MiB, 30 * MiB]
+    for k in (1, 0, 0):  # the middle one first
+        del parts[k]
+    del part
+    again = _core.empty((64 * MiB,), np.dtype("uint8"))
+    assert again.ctypes.data == start
+    del again
+    _core.empty_cache()
+    assert _core.memory_stats()["cached_bytes"] == before
+
+
+def test_many_blocks_of_random_sizes_hold_their_values():
+    random, live = np.random.default_rng(0), {}
+    for step in range(400):
+        if live and random.random() < 0.5:
+            key = random.choice(list(live))
+            array = live.pop(key)
+            assert (array == key % 251).all()
+        else:
+            size = int(2 ** random.uniform(4, 23))
+            live[step] = _core.empty((size,), np.dtype("uint8"))
+            live[step][...] = step % 251
+            assert live[step].ctypes.data % 64 == 0
+    assert all((array == key % 251).all() for key, array in live.items())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import narae
-from narae import ops
+from narae import _core, ops
 
 
 def test_gradient_of_a_variable():
@@ -145,3 +145,27 @@ def test_bad_arguments():
         tape.watch(3.0)
     with pytest.raises(TypeError, match="target"):
         tape.gradient(3.0, [])
+
+
+def test_the_backward_pass_lets_go_of_what_it_has_used():
+    x = narae.Variable(np.ones((256, 1024), "float32"))
+    with narae.GradientTape() as tape:
+        y = x
+        for _ in range(20):
+            y = ops.exp(y * 0.5)
+        total = ops.sum(y)
+    del y
+    saved = narae.config.memory_stats()["allocated_bytes"]
+    _core.reset_peak_memory()
+    gradient = tape.gradient(total, x)
+    assert narae.config.memory_stats()["peak_bytes"] < saved + 5 * x.array.nbytes
+    del gradient
+    assert narae.config.memory_stats()["allocated_bytes"] < saved - 20 * x.array.nbytes
+
+
+def test_a_persistent_tape_keeps_it():
+    x = narae.Variable([1.0, 2.0])
+    with narae.GradientTape(persistent=True) as tape:
+        y = ops.sum(ops.exp(x * x))
+    first, second = tape.gradient(y, x), tape.gradient(y, x)
+    np.testing.assert_array_equal(first.numpy(), second.numpy())

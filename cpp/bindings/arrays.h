@@ -104,6 +104,7 @@ class Input {
     if (!has_dtype<T>(a)) fail_type(who, name, dtype_name<T>(), a);
     check_layout(who, name, a);
     keep_while_recorded(a);
+    expect_bytes(static_cast<double>(a.nbytes()));
   }
   const T* data() const { return static_cast<const T*>(array_.data()); }
   std::int64_t size() const { return array_.size(); }
@@ -135,7 +136,9 @@ template <class T>
 class InOut {
  public:
   InOut(const char* who, const char* name, py::array& a)
-      : input_(who, name, a), data_(static_cast<T*>(a.mutable_data())) {}
+      : input_(who, name, a), data_(static_cast<T*>(a.mutable_data())) {
+    expect_bytes(static_cast<double>(a.nbytes()));
+  }
   T* data() const { return data_; }
   std::int64_t size() const { return input_.size(); }
   std::int64_t shape(int axis) const { return input_.shape(axis); }
@@ -152,7 +155,9 @@ py::array empty_array(const py::dtype& dtype, const Shape& shape);
 template <class T>
 class Output {
  public:
-  explicit Output(const Shape& shape) : array_(empty_array(py::dtype::of<T>(), shape)) {}
+  explicit Output(const Shape& shape) : array_(empty_array(py::dtype::of<T>(), shape)) {
+    expect_bytes(static_cast<double>(array_.nbytes()));
+  }
   T* data() { return static_cast<T*>(array_.mutable_data()); }
   std::int64_t size() const { return array_.size(); }
   py::array array() const { return array_; }

@@ -65,6 +65,12 @@ struct Inputs {
   }
 };
 
+// Pairs of a query and a key that it sees, masks aside.
+template <class T>
+double pairs(const AttentionArgs<T>& p) {
+  return static_cast<double>(p.B * p.H * p.T_ * p.S) / (p.causal ? 2 : 1);
+}
+
 py::tuple forward(const py::array& q, const py::array& k, const py::array& v, double scale,
                   bool causal, const py::object& bias, const py::object& mask,
                   const py::object& key, double rate) {
@@ -74,6 +80,7 @@ py::tuple forward(const py::array& q, const py::array& k, const py::array& v, do
     AttentionArgs<T>& p = in.args;
     Output<T> y({p.B, p.T_, p.H, p.E}), lse({p.B, p.H, p.T_});
     p.y = y.data(), p.lse = lse.data();
+    expect_flops(2 * pairs(p) * static_cast<double>(p.D + p.E));  // q k', p v
     run(kernels<Attention<T>>().forward, p);
     return py::make_tuple(y.array(), lse.array());
   });
@@ -97,6 +104,8 @@ py::tuple backward(const py::array& dy, const py::array& y, const py::array& lse
     p.dq = dq.data(), p.dk = dk.data(), p.dv = dv.data(), p.ds = wants_bias ? ds.data() : nullptr;
     Workspace<T> workspace(kernels<Attention<T>>().workspace_size(p));
     p.workspace = workspace.data();
+    // q k' again, dy v', p' dy, ds k, ds' q
+    expect_flops(2 * pairs(p) * static_cast<double>(3 * p.D + 2 * p.E));
     run(kernels<Attention<T>>().backward, p);
     return py::make_tuple(dq.array(), dk.array(), dv.array(),
                           wants_bias ? py::object(ds.array()) : py::none());

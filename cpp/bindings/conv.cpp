@@ -52,6 +52,9 @@ ConvShape conv_shape(const char* who, const Shape& x, const Shape& w, const Shap
   set_axes(who, "strides", strides, rank, 1, 1, s.stride);
   set_axes(who, "dilation_rate", dilation, rank, 1, 1, s.dilation);
   set_axes(who, "padding", before, rank, 0, 0, s.before);
+  double flops = 2.0 * static_cast<double>(s.N * s.C / s.groups * s.F);
+  for (int a = 0; a < 3; ++a) flops *= static_cast<double>(s.out[a] * s.kernel[a]);
+  expect_flops(flops);  // the gradients' too
   return s;
 }
 

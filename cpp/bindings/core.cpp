@@ -71,6 +71,19 @@ const Binding core([](py::module_& m) {
              py::gil_scoped_release release;
              self.replay();
            })
+      .def(
+          "time",
+          [](const Recording& self, int repeats) {
+            py::gil_scoped_release release;
+            return self.time(repeats);
+          },
+          py::arg("repeats"))
+      .def("work",  // (flops, bytes) of each call
+           [](const Recording& self) {
+             py::list calls;
+             for (const auto& w : self.work()) calls.append(py::make_tuple(w.flops, w.bytes));
+             return calls;
+           })
       .def("abandon", &Recording::abandon)
       .def_property_readonly("reason", &Recording::reason)
       .def("__len__", &Recording::size);

@@ -45,8 +45,8 @@ py::array sum_to_shape(const py::array& x, const Shape& shape) {
   return dispatch<float, double>("sum_to_shape", x, [&](auto zero) -> py::array {
     using T = decltype(zero);
     const char* who = "sum_to_shape";
-    Input<T> in(who, "x", x);
-    Shape left = in.shape(), padded = shape;
+    check_layout(who, "x", x);
+    Shape left(x.shape(), x.shape() + x.ndim()), padded = shape;
     if (padded.size() > left.size())
       fail_value(who, "a shape that broadcasts to x's", shape_text(shape));
     padded.insert(padded.begin(), left.size() - padded.size(), 1);

@@ -71,6 +71,7 @@ py::array matmul(const py::array& x, const py::array& w, bool transpose_x, bool 
   const Gemm<T>& gemm = kernels<Gemm<T>>();
   Workspace<T> workspace(gemm.workspace_size(p.M, p.N, p.K));
   p.workspace = workspace.data();
+  expect_flops(2.0 * static_cast<double>(c.size() * p.K));
   run(gemm.matmul, p);
   return c.array();
 }

@@ -62,6 +62,12 @@ const std::uint8_t* mask_of(const Cell& cell, const OptionalInput<bool>& mask, s
   return reinterpret_cast<const std::uint8_t*>(mask.data());
 }
 
+// Operations of h u for all steps; backward has as many in da u'.
+template <class T>
+double products(const Cell& cell, const RecurrentArgs<T>& p) {
+  return 2.0 * static_cast<double>(p.B * p.steps * p.U * p.U) * static_cast<double>(cell.gates);
+}
+
 // y, h, c and what backward needs: kept. gates is overwritten. Absent arrays have size 0.
 Arrays forward(const Cell& cell, py::array& gates, const py::array& u, const py::object& bias,
                const py::array& h0, const py::object& c0, const py::object& mask, bool reverse,
@@ -85,6 +91,7 @@ Arrays forward(const Cell& cell, py::array& gates, const py::array& u, const py:
     p.reverse = reverse, p.activation = activation_of(activation);
     p.gates = changed.data(), p.y = y.data(), p.kept = kept.data(), p.h = h.data(), p.c = c.data();
     p.workspace = workspace.data();
+    expect_flops(products(cell, p));
     run(kernel_of<T>(cell, true), p);
     return {y.array(), h.array(), c.array(), kept.array()};
   });
@@ -126,6 +133,7 @@ Arrays backward(const Cell& cell, const py::array& dy, const py::array& dh, cons
     p.da = da.data(), p.dha = cell.has_bias ? dha.data() : da.data();
     p.dh0 = dh0.data(), p.dc0 = dc0.data();
     p.workspace = workspace.data();
+    expect_flops(products(cell, p));
     run(kernel_of<T>(cell, false), p);
     return {da.array(), cell.has_bias ? dha.array() : da.array(), dh0.array(), dc0.array()};
   });

@@ -1,5 +1,5 @@
-// Memory: a caching allocator for arrays, 64-byte aligned, in size classes a quarter of a power of
-// two apart.
+// Memory: a caching allocator for arrays, 64-byte aligned. Small blocks come in size classes a
+// quarter of a power of two apart; large ones are split and merged as needed.
 //
 // Freed blocks stay in their pool and are handed out again. A recording owns a private pool: the
 // addresses that it has recorded stay valid as long as it lives, and intermediates freed while

@@ -24,6 +24,10 @@ class Recording {
     virtual ~Call() = default;
     virtual void run() const = 0;
   };
+  // What a call has to do at least: operations on floats, bytes of the arrays it reads and writes.
+  struct Work {
+    double flops = 0, bytes = 0;
+  };
 
   Recording() : pool_(new_pool()) {}
   ~Recording() {
@@ -34,7 +38,14 @@ class Recording {
   Recording(const Recording&) = delete;
   Recording& operator=(const Recording&) = delete;
 
-  void append(std::unique_ptr<Call> call) { calls_.push_back(std::move(call)); }
+  void append(std::unique_ptr<Call> call) {
+    calls_.push_back(std::move(call));
+    work_.push_back(std::exchange(expected_, {}));
+  }
+  void expect(Work work) {  // of the next call
+    expected_.flops += work.flops;
+    expected_.bytes += work.bytes;
+  }
   void keep(std::shared_ptr<void> owner) { kept_.push_back(std::move(owner)); }
   void abandon(std::string reason) {
     if (reason_.empty()) reason_ = std::move(reason);
@@ -42,6 +53,8 @@ class Recording {
   void replay() const {
     for (const auto& call : calls_) call->run();
   }
+  std::vector<double> time(int repeats) const;  // seconds of each call, the least of all replays
+  const std::vector<Work>& work() const { return work_; }
 
   Pool* pool() const { return pool_; }
   bool owns(const void* memory) const { return pool_of(memory) == pool_; }
@@ -53,6 +66,8 @@ class Recording {
  private:
   Pool* pool_;
   std::vector<std::unique_ptr<Call>> calls_;
+  std::vector<Work> work_;  // of each call
+  Work expected_;
   std::vector<std::shared_ptr<void>>
       kept_;  // owners of memory that the calls touch and that is not of pool_
   std::string reason_;
@@ -61,6 +76,14 @@ class Recording {
 // The recording of this thread, or nullptr.
 Recording* recording();
 void set_recording(Recording* recording);
+
+// Notes for a recording under way what the next call has to do.
+inline void expect_flops(double flops) {
+  if (Recording* active = recording()) active->expect({flops, 0});
+}
+inline void expect_bytes(double bytes) {
+  if (Recording* active = recording()) active->expect({0, bytes});
+}
 
 template <class... P, class... A>
 void launch(void (*kernel)(P...), A&&... arguments) {

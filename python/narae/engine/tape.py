@@ -32,6 +32,15 @@ class Node:
         self.tapes = _open
         self.serial = next(_serial)
 
+    def release(self):
+        """Lets go of what the backward pass has needed: its memory serves the rest of the pass."""
+        self.inputs, self.backward = (), None
+
+
+def next_serial() -> int:
+    """Returns a number between those of the nodes made before and after this call."""
+    return next(_serial)
+
 
 _CONSTANT = (None, 0)  # came out of an op, under a tape, from inputs that no tape follows
 
@@ -197,7 +206,7 @@ class GradientTape:
             self._add(y, dy, leaves, wanted, pending)
         intermediate = {id(x): x.node for x in sources if x.node is not None and x.node[0]}
         kept = {node: None for node, _ in intermediate.values()}
-        for node in self._nodes_behind(targets):
+        for node in self.nodes_behind(targets):
             gradients = pending.pop(node, None)
             if gradients is None:
                 continue
@@ -213,6 +222,8 @@ class GradientTape:
                     if _open:
                         _mark_opaque(dx, node, gradients)
                     self._add(x, dx, leaves, wanted, pending)
+            if not self.persistent and len(node.tapes) == 1:
+                node.release()
         found = []
         for x in sources:
             gradient = leaves.get(id(x))
@@ -232,7 +243,7 @@ class GradientTape:
             old = gradients[index]
             gradients[index] = dx if old is None else function("add")(old, dx)
 
-    def _nodes_behind(self, targets):
+    def nodes_behind(self, targets):
         """Returns the tape's nodes that the targets depend on, the latest first."""
         seen = {}
         stack = [y.node for y in targets]

@@ -198,6 +198,39 @@ class Model(Trainer, Layer):
             layer_range=layer_range,
         )
 
+    def profile(
+        self, x, repeats: int = 10, filename=None, expand_nested: bool = False, print_fn=None
+    ) -> list:
+        """Prints where the time of a training step goes, layer by layer.
+
+        A pass forward and back (without loss and optimizer) is recorded and replayed call by call.
+        For each layer the table has the time of both, the floating-point operations and bytes
+        that its kernels need at least, and the share of the machine's peak: the time that those
+        would take at the measured speed of multiply-adds or of a copy, divided by the time taken.
+        The model is not changed.
+
+        Args:
+            x: a batch of inputs, arrays or a structure of them.
+            repeats: number of replays; each call counts with its least time.
+            filename: where to draw the times as bars, such as `"profile.png"`; needs matplotlib.
+            expand_nested: one row for each layer inside other layers and models too.
+            print_fn: called once with the whole text, instead of printing it.
+
+        Returns:
+            A dict for each layer: `name`, `class_name`, `forward` and `backward` in seconds,
+            `flops`, `bytes`, `share_of_peak`.
+
+        Raises:
+            ValueError: a model whose steps cannot be replayed, or `repeats` below 1.
+
+        >>> rows = model.profile(x, print_fn=lambda text: None)
+        >>> rows[0]["class_name"], rows[0]["flops"] > 0
+        ('Dense', True)
+        """
+        from narae.utils.profile import profile_model
+
+        return profile_model(self, x, repeats, filename, expand_nested, print_fn)
+
     # Files
 
     def save(self, filepath, overwrite: bool = True, zipped: bool | None = None, **kwargs) -> None:
