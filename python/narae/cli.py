@@ -22,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     bench.add_argument("--threads", type=_positive, default=1)
     bench.add_argument("--family", action="append", help="only this one; may be repeated")
     bench.add_argument("--json", metavar="FILE", help="write the results there too")
+    bench.add_argument("--plot", metavar="FILE", help="draw a roofline and bars (PNG, PDF, SVG)")
 
     arguments = parser.parse_args(argv)
     try:
@@ -48,7 +49,7 @@ def _demo(arguments) -> int:
 def _bench(arguments) -> int:
     from narae import bench
 
-    bench.run(threads=arguments.threads, families=arguments.family, json_file=arguments.json)
+    bench.run(arguments.threads, arguments.family, arguments.json, arguments.plot)
     return 0
 
 

@@ -1,0 +1,233 @@
+"""Runs every benchmark and writes docs/benchmarks.md, its picture and the README's summary.
+
+    NARAE_DATA=... python bench/report.py [--threads 1] [--folder bench_results] [--reuse]
+
+Needs the peers installed: torch, jax, tensorflow (with keras) and onnxruntime (with onnx). The JSON
+files of the runs stay in the folder; `--reuse` writes the pages again from those that are there.
+Takes about 20 minutes on a quiet machine, on which nothing else should run.
+"""
+
+import argparse
+import datetime
+import json
+import math
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+from importlib import metadata
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(path.stem for path in (ROOT / "bench").glob("bench_*.py"))
+MODELS = {
+    "bench_training_step": ["--peers", "torch,jax,tf"],
+    "bench_fit": ["--peers", "torch,jax,tf"],
+    "bench_predict": ["--peers", "ort,torch,jax"],
+}
+KERNELS = {
+    name: ["--peers", "torch,jax,numpy", "--seconds", "0.4"]
+    for name in SCRIPTS
+    if name not in MODELS
+}
+NAMES = {
+    "torch": "PyTorch",
+    "jax": "JAX",
+    "numpy": "NumPy",
+    "tf": "Keras-TF",
+    "ort": "ONNX Runtime",
+}
+
+
+def run_all(folder: pathlib.Path, threads: int, reuse: bool) -> dict:
+    """Returns the JSON of each script by name."""
+    folder.mkdir(exist_ok=True)
+    for name, options in (KERNELS | MODELS).items():
+        file = folder / f"{name}.json"
+        if not (reuse and file.exists()):
+            script = ROOT / "bench" / f"{name}.py"
+            command = [sys.executable, str(script), "--threads", str(threads), "--json", str(file)]
+            subprocess.run(command + options, check=True)
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in KERNELS | MODELS}
+
+
+# ---- text ----------------------------------------------------------------------------------------
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def geometric_mean(values) -> float:
+    return math.exp(statistics.fmean(map(math.log, values)))
+
+
+def _ratio(value) -> str:
+    if value is None:
+        return ""
+    return f"**{value:.2f}**" if value < 1 else f"{value:.2f}"
+
+
+def kernel_table(result: dict) -> str:
+    """One family: a line for each case and pass."""
+    peers = [p for p in ("torch", "jax", "numpy") if any(p in r["ratio"] for r in result["rows"])]
+    rows = []
+    for row in result["rows"]:
+        kind = "" if row["pass"] == "forward" else " + backward"
+        ratios = [_ratio(row["ratio"].get(peer)) for peer in peers]
+        best, rate = row["best"]["narae"] * 1e3, f"{row['rate']:.1f} {row['unit']}"
+        share = f"{row['share_of_peak']:.0%}"
+        rows.append([row["case"] + kind, f"{best:.3f}", rate, share, *ratios])
+    return _table(["case", "ms", "speed", "of peak", *(NAMES[p] for p in peers)], rows)
+
+
+def training_table(steps: dict) -> str:
+    """A line for each model: ms a step, ratios, megabytes."""
+    peers = [p for p in next(iter(steps.values())) if p != "narae"]
+    rows = []
+    for name, row in steps.items():
+        ours = row["narae"]
+        ratios = [_ratio(row[p]["best"] / ours["best"]) for p in peers]
+        memory = [f"{row[p]['bytes'] / 1e6:.0f}" for p in ("narae", *peers)]
+        rows.append([name, f"{ours['best'] * 1e3:.3f}", *ratios, " / ".join(memory)])
+    means = [_ratio(geometric_mean(_training_ratios(steps, [p]))) for p in peers]
+    rows.append(["geometric mean", "", *means, ""])
+    return _table(["model", "ms a step", *(NAMES[p] for p in peers), "MB, in this order"], rows)
+
+
+def _training_ratios(steps: dict, peers) -> list[float]:
+    """For each model, the fastest of `peers` over narae."""
+    return [min(row[p]["best"] for p in peers) / row["narae"]["best"] for row in steps.values()]
+
+
+def predict_table(predictions: dict) -> str:
+    """A line for each case and way of calling narae or a peer: best microseconds and the ratio."""
+    rows = [
+        [case, NAMES.get(way, way), f"{best * 1e6:.1f}", f"{best / ways['function'][0]:.2f}"]
+        for case, ways in predictions.items()
+        for way, (best, _) in ways.items()
+    ]
+    return _table(["case", "way", "us", "over narae's function"], rows)
+
+
+def fit_table(seconds: dict) -> str:
+    ours = min(seconds["narae"])
+    rows = [
+        [NAMES.get(name, name), f"{min(times):.3f}", f"{min(times) / ours:.2f}"]
+        for name, times in seconds.items()
+    ]
+    return _table(["library", "s an epoch", "over narae's fit"], rows)
+
+
+def machine() -> str:
+    """The processor's name, as the system tells it."""
+    information = pathlib.Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _versions() -> str:
+    packages = ("narae", "numpy", "torch", "jax", "tensorflow-cpu", "keras", "onnxruntime")
+    found = []
+    for package in packages:
+        try:
+            found.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def page(results: dict, threads: int) -> str:
+    """docs/benchmarks.md."""
+    first = results["bench_gemm"]
+    peaks = first["peaks"]
+    command = "python bench/report.py" + (f" --threads {threads}" if threads != 1 else "")
+    parts = [
+        "# Benchmarks\n\nWritten by `" + command + "`. Ratios are the peer's best time divided by "
+        "narae's: above 1, narae is faster; **bold**: the peer is. All libraries take turns in one "
+        "run and their results are compared before anything is timed.\n",
+        f"- {datetime.date.today()}, {machine()}, {platform.system()} {platform.machine()}, "
+        f"instruction set {first['isa']}, threads: {threads}",
+        f"- Python {platform.python_version()}, {_versions()}",
+        f"- measured peaks: {peaks['flops'] / 1e9:.0f} GFLOP/s (multiply-adds in registers), "
+        f"{peaks['copy'] / 1e9:.1f} GB/s (copy of large buffers, read and write). Cases that fit "
+        "in a cache pass 100 % of the copy.\n",
+        "## Training steps\n",
+        training_table(results["bench_training_step"]),
+        "\n![training steps](benchmarks.png)\n",
+        "## An epoch of MNIST with fit\n",
+        fit_table(results["bench_fit"]),
+        "\n`steps`: narae's recorded step alone, without data handling.\n\n## Predictions\n",
+        predict_table(results["bench_predict"]),
+    ]
+    for name in KERNELS:
+        family = name.removeprefix("bench_")
+        parts.append(f"\n## {family}\n\n`python bench/{name}.py`\n\n{kernel_table(results[name])}")
+    return "\n".join(parts) + "\n"
+
+
+def summary(results: dict) -> str:
+    """The README's lines."""
+    steps = results["bench_training_step"]
+    peers = [p for p in next(iter(steps.values())) if p != "narae"]
+    rows = [
+        [NAMES[p], f"{geometric_mean(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"]
+        for p in peers
+        for ratios in [_training_ratios(steps, [p])]
+    ]
+    ratios = _training_ratios(steps, peers)
+    span = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    rows.append(["the fastest of them", f"{geometric_mean(ratios):.2f}", span])
+    head = [f"training steps of {len(steps)} models, narae is faster than", "mean", "from, to"]
+    return _table(head, rows)
+
+
+def picture(steps: dict, file: pathlib.Path) -> None:
+    """Bars: how many times narae's time each peer needs for a training step."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    peers = [p for p in next(iter(steps.values())) if p != "narae"]
+    figure, axes = plt.subplots(figsize=(10, 4.5), layout="constrained")
+    width = 0.8 / len(peers)
+    for i, peer in enumerate(peers):
+        ratios = [row[peer]["best"] / row["narae"]["best"] for row in steps.values()]
+        axes.bar([j + i * width for j in range(len(steps))], ratios, width, label=NAMES[peer])
+    axes.axhline(1, color="black", linewidth=1)
+    axes.set_xticks([j + width * (len(peers) - 1) / 2 for j in range(len(steps))], list(steps))
+    axes.tick_params(axis="x", rotation=30)
+    axes.set(yscale="log", ylabel="time of a step / narae's", title="One training step, one CPU")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.legend(frameon=False)
+    figure.savefig(file, dpi=110)
+
+
+def write_between(file: pathlib.Path, mark: str, text: str) -> None:
+    """Replaces what stands between `<!-- mark -->` and `<!-- end of mark -->`."""
+    begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+    before, rest = file.read_text().split(begin)
+    file.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("bench_results"))
+    parser.add_argument("--reuse", action="store_true", help="keep the JSON files that are there")
+    options = parser.parse_args()
+    results = run_all(options.folder, options.threads, options.reuse)
+    (ROOT / "docs" / "benchmarks.md").write_text(page(results, options.threads))
+    picture(results["bench_training_step"], ROOT / "docs" / "benchmarks.png")
+    write_between(ROOT / "README.md", "benchmarks", summary(results))
+
+
+if __name__ == "__main__":
+    main()
