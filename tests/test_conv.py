@@ -153,6 +153,14 @@ def test_conv_groups(isa, channels, filters, groups, strides):
     check(run_conv, "conv", x, w, randn(filters), strides=strides, padding="same")
 
 
+def test_conv_of_one_tap(isa):
+    """A single tap reads the image itself: several boxes, images and groups, some channels."""
+    x, w = randn((5, 21, 30, 12)), randn((1, 1, 6, 40))
+    check(run_conv, "conv", x, w, randn(40), strides=(2, 3))
+    x, w = randn((3, 9, 8, 700)), randn((1, 1, 700, 33))
+    check(run_conv, "conv", x, w, None, strides=2, padding="same")
+
+
 def test_conv_paddings(isa):
     x, w = randn((2, 11, 4)), randn((3, 4, 5))
     check(run_conv, "conv", x, w, randn(5), padding="causal", dilation=2)
