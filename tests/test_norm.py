@@ -205,3 +205,24 @@ def test_as_keras():
     theirs = keras.ops.batch_normalization(x, *moments, -1, scale, scale)
     ours = ops.batch_normalization(x, *map(np.asarray, moments), -1, scale, scale)
     np.testing.assert_allclose(ours.numpy(), np.asarray(theirs), atol=2e-6)
+
+
+def test_large_outputs_are_streamed(isa):
+    """More than 16 MB: the bits of one sample of two, which alone is less and is not streamed."""
+    x, dy = randn((2, 35_000, 64)), randn((2, 35_000, 64), seed=1)
+    mean, variance, dgamma, dbeta = (np.abs(randn((2, 64), seed=s)) + 0.1 for s in range(2, 6))
+    gamma, beta = randn(64, seed=6), randn(64, seed=7)
+
+    def forward(x, mean, variance):
+        return _core.channel_norm_forward(x, mean, variance, gamma, beta, 1e-3)
+
+    def backward(dy, x, mean, variance, dgamma, dbeta):
+        return _core.channel_norm_backward(
+            dy, x, mean, variance, gamma, dgamma, dbeta, 64, 1e-3
+        )  # fmt: skip
+
+    for f, arrays in (
+        (forward, (x, mean, variance)),
+        (backward, (dy, x, mean, variance, dgamma, dbeta)),
+    ):
+        np.testing.assert_array_equal(f(*arrays)[1:], f(*(a[1:] for a in arrays)))

@@ -225,3 +225,20 @@ def test_as_keras(from_logits):
         ours = getattr(ops, name)(target, output, from_logits=from_logits).numpy()
         theirs = getattr(keras.ops, name)(target, output, from_logits=from_logits)
         np.testing.assert_allclose(ours, np.asarray(theirs), rtol=3e-6, atol=1e-6)
+
+
+def test_large_outputs_are_streamed(isa):
+    """More than 16 MB: the bits of some rows that are computed alone, which are not streamed."""
+    x, dy = randn((4100, 1040)), randn((4100, 1040), seed=1)
+    y, log_y = _core.softmax_forward(x), _core.log_softmax_forward(x)
+    loss_dy, target = randn(4100, seed=2), np.arange(4100) % 1040
+    ms = _core.sparse_crossentropy_forward(x, target)[1]
+    for f, arrays in (
+        (_core.log_softmax_forward, (x,)),
+        (_core.softmax_backward, (dy, y)),
+        (_core.log_softmax_backward, (dy, log_y)),
+    ):
+        np.testing.assert_array_equal(f(*arrays)[-9:], f(*(a[-9:] for a in arrays)))
+    dx = _core.sparse_crossentropy_backward(loss_dy, x, target, ms)[-9:]
+    part = _core.sparse_crossentropy_backward(loss_dy[-9:], x[-9:], target[-9:], ms[:, -9:].copy())
+    np.testing.assert_array_equal(dx, part)

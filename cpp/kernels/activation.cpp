@@ -128,7 +128,7 @@ struct GeluTanh {  // x s(x), s = (1 + tanh u) / 2 = sigmoid(2 u), u = sqrt(2 / 
   static constexpr double kTwice = 1.5957691216057307117;  // 2 sqrt(2 / pi)
   template <class T>
   static Vec<T> s(Vec<T> x) {
-    return sigmoid<T>(T(kTwice) * x * (T(1) + T(0.044715) * x * x));
+    return sigmoid<T>(x * (T(kTwice) + T(kTwice * 0.044715) * (x * x)));
   }
   template <class T>
   static Vec<T> y(Vec<T> x, const T*) {
@@ -137,7 +137,7 @@ struct GeluTanh {  // x s(x), s = (1 + tanh u) / 2 = sigmoid(2 u), u = sqrt(2 / 
   template <class T>
   static Vec<T> dx(Vec<T> dy, Vec<T> x, const T*) {
     const Vec<T> s_x = s<T>(x);
-    return dy * (s_x + x * s_x * (T(1) - s_x) * T(kTwice) * (T(1) + T(3 * 0.044715) * x * x));
+    return dy * (s_x + x * s_x * (T(1) - s_x) * (T(kTwice) + T(3 * kTwice * 0.044715) * (x * x)));
   }
 };
 struct Silu {

@@ -2,7 +2,6 @@
 
 #include "core/isa.h"
 #include "core/transpose.h"
-#include "core/vecmath.h"
 #include "kernels/elementwise_rows.h"
 
 namespace narae {
@@ -11,19 +10,15 @@ namespace {
 
 // Of a transpose: rows of `to` that are written together.
 constexpr std::int64_t kBandRows = 64;
-// Where more bytes are written, they are written past the caches. 2048 x 2048 floats (16 MB): 47
-// GB/s instead of 31, of 49 for a copy.
-constexpr std::int64_t kStreamBytes = std::int64_t{1} << 24;
 
-// Whether `to` is worth streaming to, and each row of it starts on a register's boundary.
 template <class T>
-bool may_stream(const MoveShape& s, const T* to) {
-  std::int64_t bytes = sizeof(T), steps = static_cast<std::int64_t>(bit_cast<std::uintptr_t>(to));
+bool may_stream_rows(const MoveShape& s, const T* to) {
+  std::int64_t size = 1, steps = 0;
   for (int d = 0; d < s.dims; ++d) {
-    bytes *= s.size[d];
-    if (d < s.dims - 1) steps |= s.to[d] * static_cast<std::int64_t>(sizeof(T));
+    size *= s.size[d];
+    if (d < s.dims - 1) steps |= s.to[d];
   }
-  return sizeof(T) >= 4 && bytes >= kStreamBytes && steps % kVecBytes == 0;
+  return sizeof(T) >= 4 && may_stream(to, size, steps);
 }
 
 template <class T>
@@ -61,7 +56,7 @@ void move_rows(const MoveShape& s, const T* from, T* to) {
   const std::int64_t n = s.size[last];
   std::int64_t rows = 1;
   for (int d = 0; d < last; ++d) rows *= s.size[d];
-  const bool streamed = n % kLanes<T> == 0 && may_stream(s, to);
+  const bool streamed = n % kLanes<T> == 0 && may_stream_rows(s, to);
   // A long row is cut in pieces, short rows go together.
   const std::int64_t piece = n < 2 * kElementGrain ? n : kElementGrain;
   const std::int64_t pieces = (n + piece - 1) / piece;
@@ -149,7 +144,7 @@ void move_bands(const MoveShape& s, const T* from, T* to) {
   std::int64_t matrices = 1;
   for (int d = 0; d < last - 1; ++d) matrices *= s.size[d];
   const std::int64_t bands = (M + kBandRows - 1) / kBandRows;
-  const auto band = may_stream(s, to) ? move_band<T, true> : move_band<T, false>;
+  const auto band = may_stream_rows(s, to) ? move_band<T, true> : move_band<T, false>;
   parallel_ranges(matrices * bands, kElementGrain / ((M < kBandRows ? M : kBandRows) * N) + 1,
                   [&](std::int64_t begin, std::int64_t end) {
                     for (std::int64_t i = begin; i < end; ++i) {

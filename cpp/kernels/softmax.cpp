@@ -14,6 +14,7 @@ void for_rows(std::int64_t N, std::int64_t C, const Row& row) {
   parallel_ranges(N, at_least_one(kFoldGrain / 8 / at_least_one(C)),
                   [&](std::int64_t begin, std::int64_t end) {
                     for (std::int64_t n = begin; n < end; ++n) row(n);
+                    finish_streaming();
                   });
 }
 
@@ -64,41 +65,41 @@ void forward(const T* x, T* y, std::int64_t N, std::int64_t C) {
 
 template <class T>
 void backward(const T* dy, const T* y, T* dx, std::int64_t N, std::int64_t C) {
+  const bool streamed = may_stream(dx, N * C, C);
   for_rows(N, C, [=](std::int64_t n) {
     const T *dy_n = dy + n * C, *y_n = y + n * C;
     T* dx_n = dx + n * C;
     const T dot = row_sum<T>(C, [=](std::int64_t c, std::int64_t lanes) {
       return load_lanes(dy_n + c, lanes) * load_lanes(y_n + c, lanes);
     });
-    for_lanes<T>(C, [=](std::int64_t c, std::int64_t lanes) {
-      store_lanes<T>(dx_n + c, load_lanes(y_n + c, lanes) * (load_lanes(dy_n + c, lanes) - dot),
-                     lanes);
+    write_lanes(dx_n, C, streamed, [=](std::int64_t c, std::int64_t lanes) {
+      return load_lanes(y_n + c, lanes) * (load_lanes(dy_n + c, lanes) - dot);
     });
   });
 }
 
 template <class T>
 void log_forward(const T* x, T* y, std::int64_t N, std::int64_t C) {
+  const bool streamed = may_stream(y, N * C, C);
   for_rows(N, C, [=](std::int64_t n) {
     const T* x_n = x + n * C;
     T* y_n = y + n * C;
     const T m = row_max(x_n, C), log_s = scalar_log(row_sum_exp(x_n, m, C));
-    for_lanes<T>(C, [=](std::int64_t c, std::int64_t lanes) {
-      store_lanes<T>(y_n + c, (load_lanes(x_n + c, lanes) - m) - log_s, lanes);
+    write_lanes(y_n, C, streamed, [=](std::int64_t c, std::int64_t lanes) {
+      return (load_lanes(x_n + c, lanes) - m) - log_s;
     });
   });
 }
 
 template <class T>
 void log_backward(const T* dy, const T* y, T* dx, std::int64_t N, std::int64_t C) {
+  const bool streamed = may_stream(dx, N * C, C);
   for_rows(N, C, [=](std::int64_t n) {
     const T *dy_n = dy + n * C, *y_n = y + n * C;
     T* dx_n = dx + n * C;
     const T total = fold_array<T, Sum<T>>(dy_n, C);
-    for_lanes<T>(C, [=](std::int64_t c, std::int64_t lanes) {
-      store_lanes<T>(
-          dx_n + c, load_lanes(dy_n + c, lanes) - exp_normal<T>(load_lanes(y_n + c, lanes)) * total,
-          lanes);
+    write_lanes(dx_n, C, streamed, [=](std::int64_t c, std::int64_t lanes) {
+      return load_lanes(dy_n + c, lanes) - exp_normal<T>(load_lanes(y_n + c, lanes)) * total;
     });
   });
 }
@@ -151,13 +152,14 @@ void sparse_forward(const T* x, const Label* label, T* y, T* ms, std::int64_t N,
 template <class T, class Label>
 void sparse_backward(const T* dy, const T* x, const Label* label, const T* ms, T* dx,
                      std::int64_t N, std::int64_t C) {
+  const bool streamed = may_stream(dx, N * C, C);
   for_rows(N, C, [=](std::int64_t n) {
     const T* x_n = x + n * C;
     T* dx_n = dx + n * C;
     const T m = ms[n], scale = T(1) / ms[N + n], d = dy[n];
     const T p_label = exp_normal<T>(broadcast(x_n[label[n]] - m))[0] * scale;
-    for_lanes<T>(C, [=](std::int64_t c, std::int64_t lanes) {
-      store_lanes<T>(dx_n + c, d * (exp_normal<T>(load_lanes(x_n + c, lanes) - m) * scale), lanes);
+    write_lanes(dx_n, C, streamed, [=](std::int64_t c, std::int64_t lanes) {
+      return d * (exp_normal<T>(load_lanes(x_n + c, lanes) - m) * scale);
     });
     dx_n[label[n]] = d * (p_label - T(1));
   });
