@@ -700,6 +700,11 @@ class Trainer:
         dataset = make_dataset(x, None, None, batch_size, steps=steps)
         if isinstance(dataset, ArrayDataset) and not self.built:
             self._output_spec(map_arrays(lambda a: a[:1], dataset._arrays[0]))
+        told = callbacks is not None or verbose != 0
+        if isinstance(dataset, ArrayDataset) and dataset.num_batches == 1 and not told:
+            batch = map_arrays(lambda a: a[: dataset.batch_size], dataset._arrays)
+            outputs = self._run_batch("predict", *batch)
+            return tree.map_structure(lambda y: np.atleast_1d(_to_own_array(y)), outputs)
         callbacks = self._callback_list(
             callbacks, False, verbose, epochs=1, steps=dataset.num_batches
         )
