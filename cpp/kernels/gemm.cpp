@@ -30,21 +30,23 @@ struct BiasActivation {
 };
 
 // One or two rows: strips of eight registers of sums, since the two of a strip of kNR columns would
-// wait for one another (latency 4, two a cycle). Returns where the rest begins.
+// wait for one another (latency 4, two a cycle). The last strip ends with the columns and computes
+// some of the one before again. Returns where the rest begins.
 template <class T, int MR>
 std::int64_t wide_strips(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t n0,
                          std::int64_t n1) {
   constexpr int kRegisters = 8 / MR;
   constexpr std::int64_t kWide = kRegisters * kLanes<T>;
-  std::int64_t n = n0;
-  for (; n + kWide <= n1; n += kWide) {
+  if (n1 - n0 < kWide) return n0;
+  for (std::int64_t next = n0; next < n1; next += kWide) {
+    const std::int64_t n = smaller(next, n1 - kWide);
     for (std::int64_t k = 0; k < p.K; k += kKC<T>) {
       micro_kernel<T, MR, kRegisters, false>(
           smaller(kKC<T>, p.K - k), p.a + m0 * p.a_row + k * p.a_col, p.a_row, p.a_col,
           p.b + k * p.b_row + n, p.b_row, p.c + m0 * p.N + n, p.N, k > 0);
     }
   }
-  return n;
+  return n1;
 }
 
 // Rows [m0, m1), columns [n0, n1) with A read where it is; B too, but for its ragged last strip,

@@ -226,6 +226,13 @@ inline void pack_strip(const T* from, std::int64_t k_step, std::int64_t i_step, 
     for (std::int64_t k = 0; k < depth; ++k, from += k_step, to += kWidth) {
       std::memcpy(to, from, kWidth * sizeof(T));
     }
+  } else if (kWidth % kLanes<T> == 0 && i_step == 1) {
+    for (std::int64_t k = 0; k < depth; ++k, from += k_step, to += kWidth) {
+      NARAE_UNROLL
+      for (int i = 0; i < kWidth; i += kLanes<T>) {
+        store(to + i, i < count ? load_lanes(from + i, smaller(kLanes<T>, count - i)) : Vec<T>{});
+      }
+    }
   } else if (k_step == 1) {
     pack_transposed<T, kWidth>(from, i_step, depth, count, to);
   } else {
