@@ -52,8 +52,9 @@ void fold_around(const T* x, const T* p, T* y, std::int64_t outer, std::int64_t 
   if (inner == 1) {
     fold_rows<T, Op>(
         outer, R, y, workspace, [=](std::int64_t o, std::int64_t r, std::int64_t lanes) {
-          // 16 KB ahead: a maximum of 16 million numbers in 1.1 ms instead of 1.55.
-          __builtin_prefetch(x + o * R + r + std::int64_t{16384} / std::int64_t{sizeof(T)});
+          // 16 KB ahead: a maximum of 16 million numbers in 1.1 ms instead of 1.55. Short rows are
+          // bound by their ends.
+          if (R >= 1024) __builtin_prefetch(x + o * R + r + 16384 / std::int64_t{sizeof(T)});
           const T p_o = p ? p[o] : T(0);
           return F::map(load_lanes(x + o * R + r, lanes, F::fill(p_o)), broadcast(p_o));
         });
