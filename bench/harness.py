@@ -173,6 +173,9 @@ def _check(case: Case, calls: dict[str, Callable]) -> None:
 
 def _calls(case: Case, libraries: dict, backward: bool) -> dict[str, Callable]:
     wanted, calls = _floats(case.inputs), {}
+    if backward:
+        y = case.forms["narae"](*map(libraries["narae"].convert, case.inputs))
+        dy = randn(*y.shape, seed=7)
     for name, library in libraries.items():
         if name not in case.forms or (backward and library.backward is None):
             continue
@@ -182,9 +185,6 @@ def _calls(case: Case, libraries: dict, backward: bool) -> dict[str, Callable]:
         elif not backward:
             calls[name] = library.forward(case.forms[name], inputs)
         else:
-            y = _arrays(calls["narae"]())[0] if "narae" in calls else None
-            y = case.forms["narae"](*inputs) if name == "narae" else y
-            dy = randn(*np.asarray(y).shape, seed=7)
             calls[name] = library.backward(case.forms[name], inputs, wanted, library.convert(dy))
     return calls
 
@@ -281,7 +281,7 @@ def arguments(doc: str | None, peers: str = "") -> argparse.ArgumentParser:
 
 
 def settle(threads: int) -> None:
-    """Pins the process to its last `threads` CPUs and sets every library's number of threads.
+    """Pins the process to its first `threads` CPUs and sets every library's number of threads.
 
     Libraries read these when they are imported, so the process starts anew with them.
     """

@@ -40,15 +40,21 @@ inline void transpose(Vec<T> (&rows)[kLanes<T>]) {
   if constexpr (2 * kStep < kLanes<T>) transpose<T, 2 * kStep>(rows);
 }
 
-// to[j * to_row + i] = from[i * from_row + j] for a whole tile.
-template <class T>
+// to[j * to_row + i] = from[i * from_row + j] for a whole tile; kStream: past the caches.
+template <class T, bool kStream>
 inline void transpose_tile(const T* from, std::int64_t from_row, T* to, std::int64_t to_row) {
   Vec<T> rows[kLanes<T>];
   NARAE_UNROLL
   for (int i = 0; i < kLanes<T>; ++i) rows[i] = load(from + i * from_row);
   transpose<T>(rows);
   NARAE_UNROLL
-  for (int i = 0; i < kLanes<T>; ++i) store(to + i * to_row, rows[i]);
+  for (int i = 0; i < kLanes<T>; ++i) {
+    if constexpr (kStream) {
+      stream(to + i * to_row, rows[i]);
+    } else {
+      store(to + i * to_row, rows[i]);
+    }
+  }
 }
 
 }  // namespace narae::NARAE_ISA

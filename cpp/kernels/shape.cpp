@@ -88,24 +88,8 @@ void move_rows(const MoveShape& s, const T* from, T* to) {
   });
 }
 
-// to[m * m_step + n] = from[m + n * n_step] for a tile of kLanes x kLanes elements
-template <class T, bool kStream>
-inline void move_tile(const T* from, std::int64_t n_step, T* to, std::int64_t m_step) {
-  Vec<T> rows[kLanes<T>];
-  NARAE_UNROLL
-  for (int n = 0; n < kLanes<T>; ++n) rows[n] = load(from + n * n_step);
-  transpose<T>(rows);
-  NARAE_UNROLL
-  for (int m = 0; m < kLanes<T>; ++m) {
-    if constexpr (kStream) {
-      stream(to + m * m_step, rows[m]);
-    } else {
-      store(to + m * m_step, rows[m]);
-    }
-  }
-}
-
-// The same for a band of M x N elements, block by block of columns, each from top to bottom. A
+// to[m * m_step + n] = from[m + n * n_step] for a band of M x N elements, block by block of
+// columns, each from top to bottom. A
 // block's width was tuned: streamed stores want few rows of `to` open at a time, others a page of
 // `from` used up.
 template <class T, bool kStream>
@@ -126,7 +110,7 @@ void move_band(const T* from, std::int64_t n_step, T* to, std::int64_t m_step, s
     } else {
       for (std::int64_t m = 0; m < tiled_m; m += kTile) {
         for (std::int64_t n = n0; n < n1; n += kTile)
-          move_tile<T, kStream>(from + m + n * n_step, n_step, to + m * m_step + n, m_step);
+          transpose_tile<T, kStream>(from + m + n * n_step, n_step, to + m * m_step + n, m_step);
       }
       one_by_one(tiled_m, M, n0, n1);
     }
