@@ -14,8 +14,9 @@ import statistics
 import numpy as np
 
 from bench_training_step import _keras_loss
+from frame import write_json
 from training_models import KERAS, torch_models
-from worker import arguments, take_turns, write_json
+from worker import arguments, take_turns
 
 SAMPLES, BATCH = 55000, 32
 

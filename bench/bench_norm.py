@@ -39,8 +39,17 @@ def _rms(rows, columns):
     )  # fmt: skip
 
 
+def _of_images(name, forms, shape):
+    """Moments over positions: forward reads x twice at least."""
+    x, channels = randn(*shape), shape[-1]
+    return Case(
+        f"{name} {'x'.join(map(str, shape))}",
+        [x, randn(channels, seed=1), randn(channels, seed=2)], forms,
+        moved=3 * x.nbytes, backward_moved=8 * x.nbytes, tolerance=1e-3,
+    )  # fmt: skip
+
+
 def _batch(*shape):
-    """Moments over all but the last axis; forward reads x twice at least."""
 
     def of_torch(x, g, b):
         y = functional.batch_norm(
@@ -55,12 +64,7 @@ def _batch(*shape):
         "torch": of_torch,
         "jax": lambda x, g, b: _standard(x, tuple(range(x.ndim - 1))) * g + b,
     }
-    x, channels = randn(*shape), shape[-1]
-    return Case(
-        f"batch norm {'x'.join(map(str, shape))}",
-        [x, randn(channels, seed=1), randn(channels, seed=2)], forms,
-        moved=3 * x.nbytes, backward_moved=8 * x.nbytes, tolerance=1e-3,
-    )  # fmt: skip
+    return _of_images("batch norm", forms, shape)
 
 
 def _group(groups, *shape):
@@ -79,12 +83,7 @@ def _group(groups, *shape):
         "torch": of_torch,
         "jax": of_jax,
     }
-    x, channels = randn(*shape), shape[-1]
-    return Case(
-        f"group norm {'x'.join(map(str, shape))}",
-        [x, randn(channels, seed=1), randn(channels, seed=2)], forms,
-        moved=3 * x.nbytes, backward_moved=8 * x.nbytes, tolerance=1e-3,
-    )  # fmt: skip
+    return _of_images("group norm", forms, shape)
 
 
 def cases():

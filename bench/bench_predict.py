@@ -15,8 +15,9 @@ import tempfile
 import numpy as np
 
 from bench_training_step import _count
+from frame import write_json
 from training_models import DATA, KERAS, torch_models
-from worker import arguments, take_turns, write_json
+from worker import arguments, take_turns
 
 # case: model, batch, ways in which narae is called
 CASES = {

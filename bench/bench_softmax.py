@@ -4,32 +4,28 @@ from harness import Case, functional, jax, jnp, main, np, randn, torch
 from narae import ops
 
 
-def _softmax(rows, columns):
-    def numpy(x):
-        e = np.exp(x - x.max(-1, keepdims=True))
-        return e / e.sum(-1, keepdims=True)
+def _numpy_softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
 
-    forms = {
-        "narae": ops.softmax,
-        "numpy": numpy,
-        "torch": lambda x: torch.softmax(x, -1),
-        "jax": lambda x: jax.nn.softmax(x),
-    }
+
+SOFTMAX = {
+    "narae": ops.softmax,
+    "numpy": _numpy_softmax,
+    "torch": lambda x: torch.softmax(x, -1),
+    "jax": lambda x: jax.nn.softmax(x),
+}
+LOG_SOFTMAX = {
+    "narae": ops.log_softmax,
+    "torch": lambda x: torch.log_softmax(x, -1),
+    "jax": lambda x: jax.nn.log_softmax(x),
+}
+
+
+def _of_rows(name, forms, rows, columns):
     x = randn(rows, columns)
     return Case(
-        f"softmax {rows}x{columns}", [x], forms, moved=2 * x.nbytes, backward_moved=5 * x.nbytes
-    )
-
-
-def _log_softmax(rows, columns):
-    forms = {
-        "narae": ops.log_softmax,
-        "torch": lambda x: torch.log_softmax(x, -1),
-        "jax": lambda x: jax.nn.log_softmax(x),
-    }
-    x = randn(rows, columns)
-    return Case(
-        f"log_softmax {rows}x{columns}", [x], forms, moved=2 * x.nbytes, backward_moved=5 * x.nbytes
+        f"{name} {rows}x{columns}", [x], forms, moved=2 * x.nbytes, backward_moved=5 * x.nbytes
     )
 
 
@@ -53,8 +49,8 @@ def _sparse(rows, columns):
 
 def cases():
     for shape in ((4096, 1024), (65536, 64), (32, 10)):
-        yield _softmax(*shape)
-    yield _log_softmax(4096, 1024)
+        yield _of_rows("softmax", SOFTMAX, *shape)
+    yield _of_rows("log_softmax", LOG_SOFTMAX, 4096, 1024)
     for shape in ((1024, 10000), (8192, 100), (32, 10)):
         yield _sparse(*shape)
 

@@ -18,8 +18,9 @@ import tempfile
 
 import numpy as np
 
+from frame import geometric_mean, write_json
 from training_models import DATA, KERAS, torch_models
-from worker import arguments, peak_bytes, take_turns, write_json
+from worker import arguments, peak_bytes, take_turns
 
 CHECKED_STEPS = 4
 
@@ -232,10 +233,6 @@ def show(name, row) -> None:
             text += f" {got['best'] / ours['best']:6.2f}x"
         cells.append(text)
     print(f"{name:12}" + " |".join(cells), flush=True)
-
-
-def geometric_mean(values) -> float:
-    return math.exp(statistics.fmean(map(math.log, values)))
 
 
 def main() -> None:

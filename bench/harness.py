@@ -1,7 +1,7 @@
 """The frame of the kernel benchmarks: cases, peers, interleaved timing, a table.
 
     python bench/bench_softmax.py [--peers numpy,torch,jax] [--threads 1] [--hog] [--only TEXT]
-                                  [--seconds 1] [--json FILE]
+                                  [--seconds 1] [--cpus 0] [--json FILE]
 
 Every library gets the same inputs, as its own arrays, and its results (gradients too) are compared
 with narae's before anything is timed. Calls are timed one by one, in short turns library after
@@ -11,17 +11,15 @@ what a library does; the peaks (a loop of multiply-adds in registers, a copy bet
 are measured in the same run.
 """
 
-import argparse
-import contextlib
 import dataclasses
 import importlib
-import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
+
+from frame import arguments, hog, locked, timing_cpus, write_json
 
 TURN = 0.03  # seconds that a library keeps the floor
 PAUSE = 0.05  # seconds before: threads of the last one may still spin, waiting for more work
@@ -254,7 +252,9 @@ def measure(family: str, cases: Iterable[Case], options) -> dict:
                 continue
             calls = _calls(case, libraries, backward)
             _check(case, calls)
-            rows.append(_row(family, case, kind, interleave(calls, options.seconds), peaks))
+            with locked(options.lock):
+                times = interleave(calls, options.seconds)
+            rows.append(_row(family, case, kind, times, peaks))
             print(_line(rows[-1], peers), flush=True)
     return {
         "family": family, "isa": narae.config.isa(), "threads": options.threads,
@@ -266,31 +266,16 @@ def measure(family: str, cases: Iterable[Case], options) -> dict:
 # ---- the process: pinned, with as many threads as asked for --------------------------------------
 
 
-def arguments(doc: str | None, peers: str = "") -> argparse.ArgumentParser:
-    """The options that all benchmarks share."""
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--peers", default=peers, help="libraries to compare with, by commas")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--hog", action="store_true", help="a busy process on one of the cores")
-    parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each case and library")
-    parser.add_argument("--json", metavar="FILE")
-    return parser
-
-
-def settle(threads: int) -> None:
-    """Pins the process to its first `threads` CPUs and sets every library's number of threads.
+def settle(options) -> None:
+    """Pins the process to the CPUs to time on and sets every library's number of threads.
 
     Libraries read these when they are imported, so the process starts anew with them.
     """
     if os.environ.get("NARAE_BENCH") == "settled":
         return
-    cpus = sorted(os.sched_getaffinity(0))[:threads]
-    os.sched_setaffinity(0, cpus)
+    os.sched_setaffinity(0, timing_cpus(options))
     os.environ.pop("OPENBLAS_CORETYPE", None)  # NumPy's best, not what an environment holds it to
-    count = str(threads)
+    count = str(options.threads)
     os.environ.update(
         NARAE_BENCH="settled", NARAE_NUM_THREADS=count, OPENBLAS_NUM_THREADS=count,
         OMP_NUM_THREADS=count, MKL_NUM_THREADS=count, JAX_PLATFORMS="cpu",
@@ -299,29 +284,12 @@ def settle(threads: int) -> None:
     os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
-@contextlib.contextmanager
-def busy_neighbour(wanted: bool):
-    """A process that spins on the first of this process's CPUs."""
-    if not wanted:
-        yield
-        return
-    cpu = min(os.sched_getaffinity(0))
-    code = f"import os\nos.sched_setaffinity(0, [{cpu}])\nwhile True: pass"
-    process = subprocess.Popen([sys.executable, "-c", code])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
 def main(doc: str | None, cases: Callable[[], Iterable[Case]], peers: str = "") -> None:
     """The command line of a kernel benchmark: `doc` describes it, `cases()` gives its cases."""
-    options = arguments(doc, peers).parse_args()
-    settle(options.threads)
+    parser = arguments(doc, peers, seconds=1.0)
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    options = parser.parse_args()
+    settle(options)
     family = os.path.basename(sys.argv[0]).removeprefix("bench_").removesuffix(".py")
-    with busy_neighbour(options.hog):
-        result = measure(family, cases(), options)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(result, file, indent=1)
+    with hog(timing_cpus(options)[-1] if options.hog else None):
+        write_json(measure(family, cases(), options), options)

@@ -1,35 +1,39 @@
 """Runs every benchmark and writes docs/benchmarks.md, its picture and the README's summary.
 
-    NARAE_DATA=... python bench/report.py [--threads 1] [--folder bench_results] [--reuse]
+    NARAE_DATA=... python bench/report.py [--folder bench_results] [--reuse]
 
 Needs the peers installed: torch, jax, tensorflow (with keras) and onnxruntime (with onnx). The JSON
-files of the runs stay in the folder; `--reuse` writes the pages again from those that are there and
-leaves out what is missing. Nothing else should run on the machine meanwhile.
+files of the runs stay in the folder; `--reuse` runs only what has no file there, so a run that was
+made by hand, as the page says, is taken. Nothing else should run on the machine meanwhile.
 """
 
 import argparse
 import datetime
 import json
-import math
 import pathlib
 import platform
-import statistics
 import subprocess
 import sys
 from importlib import metadata
 
+from frame import geometric_mean
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-SCRIPTS = sorted(path.stem for path in (ROOT / "bench").glob("bench_*.py"))
+STEPS = "bench_training_step"
+# Name of the JSON file, script and options; the tables are in TABLES, kernels' in `kernel_table`.
 MODELS = {
-    "bench_training_step": ["--peers", "torch,jax,tf"],
-    "bench_fit": ["--peers", "torch,jax,tf"],
-    "bench_predict": ["--peers", "ort,torch,jax"],
+    STEPS: [STEPS, "--peers", "torch,jax,tf", "--turns", "4"],
+    "two_threads": [STEPS, "--peers", "narae1", "--threads", "2", "--turns", "4"],
+    "busy_neighbour": [STEPS, "--peers", "narae1", "--threads", "2", "--hog", "--turns", "4"],
+    "bench_fit": ["bench_fit", "--peers", "torch,jax,tf", "--turns", "3"],
+    "bench_predict": ["bench_predict", "--peers", "ort,torch,jax", "--turns", "4"],
 }
 KERNELS = {
-    name: ["--peers", "torch,jax,numpy", "--seconds", "0.3"]
-    for name in SCRIPTS
+    name: [name, "--peers", "torch,jax,numpy", "--seconds", "0.2"]
+    for name in sorted(path.stem for path in (ROOT / "bench").glob("bench_*.py"))
     if name not in MODELS
 }
+RUNS = MODELS | KERNELS
 NAMES = {
     "torch": "PyTorch",
     "jax": "JAX",
@@ -39,16 +43,17 @@ NAMES = {
 }
 
 
-def run_all(folder: pathlib.Path, threads: int, reuse: bool) -> dict:
-    """Returns the JSON of each script by name."""
+def run_all(folder: pathlib.Path, reuse: bool) -> dict:
+    """Returns the JSON of each run by name."""
     folder.mkdir(exist_ok=True)
-    files = {name: folder / f"{name}.json" for name in KERNELS | MODELS}
-    for name, file in files.items():
-        if not reuse:
-            script = ROOT / "bench" / f"{name}.py"
-            command = [sys.executable, str(script), "--threads", str(threads), "--json", str(file)]
-            subprocess.run(command + (KERNELS | MODELS)[name], check=True)
-    return {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+    results = {}
+    for name, (script, *options) in RUNS.items():
+        file = folder / f"{name}.json"
+        if not (reuse and file.exists()):
+            command = [sys.executable, str(ROOT / "bench" / f"{script}.py"), *options]
+            subprocess.run([*command, "--json", str(file)], check=True)
+        results[name] = json.loads(file.read_text())
+    return results
 
 
 # ---- text ----------------------------------------------------------------------------------------
@@ -57,10 +62,6 @@ def run_all(folder: pathlib.Path, threads: int, reuse: bool) -> dict:
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
-def geometric_mean(values) -> float:
-    return math.exp(statistics.fmean(map(math.log, values)))
 
 
 def _ratio(value) -> str:
@@ -99,6 +100,16 @@ def training_table(steps: dict) -> str:
 def _training_ratios(steps: dict, peers) -> list[float]:
     """For each model, the fastest of `peers` over narae."""
     return [min(row[p]["best"] for p in peers) / row["narae"]["best"] for row in steps.values()]
+
+
+def threads_table(steps: dict) -> str:
+    """A line for each model: one thread, two threads, and how much faster two are."""
+    rows = [
+        [name, *(f"{row[x]['best'] * 1e3:.3f}" for x in ("narae1", "narae")),
+         _ratio(row["narae1"]["best"] / row["narae"]["best"])]
+        for name, row in steps.items()
+    ]  # fmt: skip
+    return _table(["model", "one thread, ms", "two threads, ms", "times as fast"], rows)
 
 
 def predict_table(predictions: dict) -> str:
@@ -141,44 +152,44 @@ def _versions() -> str:
     return ", ".join(found)
 
 
-def page(results: dict, threads: int) -> str:
+TABLES = {
+    STEPS: ("Training steps", training_table),
+    "two_threads": ("Training steps with two threads", threads_table),
+    "busy_neighbour": ("The same with a busy neighbour on the second CPU", threads_table),
+    "bench_fit": ("An epoch of MNIST with fit", fit_table),
+    "bench_predict": ("Predictions", predict_table),
+}
+
+
+def page(results: dict) -> str:
     """docs/benchmarks.md."""
     first = results["bench_gemm"]
     peaks = first["peaks"]
-    command = "python bench/report.py" + (f" --threads {threads}" if threads != 1 else "")
     parts = [
-        f"# Benchmarks\n\nWritten by `{command}`. Ratios are the peer's best time divided by "
-        "narae's: above 1, narae is faster; **bold**: the peer is. All libraries take turns in one "
-        "run and their results are compared before anything is timed.\n",
+        "# Benchmarks\n\nWritten by `python bench/report.py`; above each table stands the run that "
+        "gave its figures. Ratios are the peer's best time divided by narae's: above 1, narae is "
+        "faster; **bold**: the peer is. All libraries take turns in one run and their results are "
+        "compared before anything is timed.\n",
         f"- {datetime.date.today()}, {machine()}, {platform.system()} {platform.machine()}, "
-        f"instruction set {first['isa']}, threads: {threads}",
+        f"instruction set {first['isa']}, one thread unless said",
         f"- Python {platform.python_version()}, {_versions()}",
         f"- measured peaks: {peaks['flops'] / 1e9:.0f} GFLOP/s (multiply-adds in registers), "
         f"{peaks['copy'] / 1e9:.1f} GB/s (copy of large buffers, read and write). Cases that fit "
         "in a cache pass 100 % of the copy; Winograd's convolutions that of the multiply-adds.",
     ]
-    models = {
-        "bench_training_step": ("Training steps", training_table),
-        "bench_fit": ("An epoch of MNIST with fit", fit_table),
-        "bench_predict": ("Predictions", predict_table),
-    }
-    for name, (title, table) in models.items():
-        if name in results:
-            parts.append(f"\n## {title}\n\n`python bench/{name}.py`\n\n{table(results[name])}")
-    if "bench_training_step" in results:
-        parts.append("\n![training steps](benchmarks.png)")
-    for name in KERNELS:
-        if name in results:
-            title = name.removeprefix("bench_")
-            parts.append(
-                f"\n## {title}\n\n`python bench/{name}.py`\n\n{kernel_table(results[name])}"
-            )
+    for name, result in results.items():
+        script, *options = RUNS[name]
+        title, table = TABLES.get(name, (name.removeprefix("bench_"), kernel_table))
+        command = " ".join(["python", f"bench/{script}.py", *options])
+        parts.append(f"\n## {title}\n\n`{command}`\n\n{table(result)}")
+        if name == STEPS:
+            parts.append("\n![training steps](benchmarks.png)")
     return "\n".join(parts) + "\n"
 
 
 def summary(results: dict) -> str:
     """The README's lines."""
-    steps = results["bench_training_step"]
+    steps = results[STEPS]
     peers = [p for p in next(iter(steps.values())) if p != "narae"]
     rows = [
         [NAMES[p], f"{geometric_mean(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"]
@@ -225,15 +236,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("bench_results"))
-    parser.add_argument("--reuse", action="store_true", help="keep the JSON files that are there")
+    parser.add_argument("--reuse", action="store_true", help="run only what has no file there")
     options = parser.parse_args()
-    results = run_all(options.folder, options.threads, options.reuse)
-    (ROOT / "docs" / "benchmarks.md").write_text(page(results, options.threads))
-    if "bench_training_step" in results:
-        picture(results["bench_training_step"], ROOT / "docs" / "benchmarks.png")
-        write_between(ROOT / "README.md", "benchmarks", summary(results))
+    results = run_all(options.folder, options.reuse)
+    (ROOT / "docs" / "benchmarks.md").write_text(page(results))
+    picture(results[STEPS], ROOT / "docs" / "benchmarks.png")
+    write_between(ROOT / "README.md", "benchmarks", summary(results))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ does the work n times, and then answers requests, one line of JSON each.
 """
 
 import argparse
-import contextlib
 import importlib
 import json
 import os
@@ -14,6 +13,9 @@ import resource
 import subprocess
 import sys
 import time
+
+import frame
+from frame import hog, locked, timing_cpus
 
 
 class Worker:
@@ -65,25 +67,10 @@ class Worker:
 
 
 def arguments(doc: str, peers: str, seconds: float) -> argparse.ArgumentParser:
-    """The options that these benchmarks share."""
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--peers", default=peers, help="libraries to compare with, by commas")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--hog", action="store_true", help="keep one of the CPUs busy")
+    """The options of a benchmark of models; `--seconds` is about a turn's length."""
+    parser = frame.arguments(doc, peers, seconds)
     parser.add_argument("--turns", type=int, default=7, help="turns of each library")
-    parser.add_argument("--seconds", type=float, default=seconds, help="length of a turn, about")
-    parser.add_argument("--cpus", help="CPUs to time on, such as 0,1; the first ones by default")
-    parser.add_argument("--lock", metavar="FILE", help="hold a lock on FILE while timing")
-    parser.add_argument("--json", metavar="FILE")
     return parser
-
-
-def write_json(rows, options) -> None:
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(rows, file, indent=1)
 
 
 def take_turns(job: str, arguments: dict, options, check=lambda told: None) -> tuple[dict, dict]:
@@ -92,7 +79,7 @@ def take_turns(job: str, arguments: dict, options, check=lambda told: None) -> t
     Args:
         job: as for `Worker`.
         arguments: by library, those of the job. A library whose name ends in 1 gets one CPU.
-        options: parsed `arguments`.
+        options: parsed `arguments` of this module.
         check: called with what the prepared jobs told, before anything is timed.
 
     Returns:
@@ -100,7 +87,7 @@ def take_turns(job: str, arguments: dict, options, check=lambda told: None) -> t
     """
     allowed = sorted(os.sched_getaffinity(0))
     prepare_on = allowed[-options.threads :]
-    time_on = list(map(int, options.cpus.split(","))) if options.cpus else allowed
+    time_on = timing_cpus(options)
     workers, told = {}, {}
     try:
         for name, values in arguments.items():
@@ -120,7 +107,7 @@ def _cpus_of(name: str, options) -> int:
 def _time(workers: dict, cpus: list, options) -> dict:
     seconds, counts = {name: [] for name in workers}, {}
     for turn in range(options.turns + 1):
-        with locked(options.lock), hog(cpus[options.threads - 1] if options.hog else None):
+        with locked(options.lock), hog(cpus[-1] if options.hog else None):
             for name, worker in workers.items():
                 count = counts.get(name, 1)
                 time = worker.run(count, cpus[: _cpus_of(name, options)]) / count
@@ -129,34 +116,6 @@ def _time(workers: dict, cpus: list, options) -> dict:
                 else:  # how many runs a turn has
                     counts[name] = max(1, round(options.seconds / time))
     return seconds
-
-
-@contextlib.contextmanager
-def hog(cpu):
-    """A process that keeps one CPU busy; none if `cpu` is None."""
-    if cpu is None:
-        yield
-        return
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    os.sched_setaffinity(process.pid, [cpu])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextlib.contextmanager
-def locked(path):
-    """Holds a lock on a file, for timings that share CPUs with others; none if `path` is None."""
-    if path is None:
-        yield
-        return
-    import fcntl
-
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 # The worker's end

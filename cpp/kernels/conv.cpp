@@ -80,7 +80,8 @@ template <class T, int NV, bool kPackedB>
 void multiply_strip(int64_t rows, int64_t cols, int64_t K, const T* patch, const int32_t* row,
                     const int32_t* sum, const T* b, const int64_t* b_row, T* c,
                     const int64_t* place, bool accumulate) {
-  for (int64_t i = 0; i < rows;) {
+  int64_t i = 0;
+  while (i < rows) {
     const auto tiles = [&](auto kernel, int64_t size) {
       kernel(rows - i, cols, K, patch, row + i, sum, b, b_row, c, place + i, accumulate);
       i += size;

@@ -150,7 +150,7 @@ void gradient_tile(int64_t t, int64_t count, int64_t C, const X& x, const W& dw,
 template <class T>
 void gather_row(const Axis (&axis)[3], int64_t C, int64_t index, const ConvArgs<T>& p,
                 const T* source, T* target, const T* zeros) {
-  const auto& [d_axis, h_axis, a] = axis;
+  const Axis &d_axis = axis[0], &h_axis = axis[1], &a = axis[2];
   const int64_t n = index / h_axis.count / d_axis.count;
   const int64_t d = d_axis.place + index / h_axis.count % d_axis.count * d_axis.place_step;
   const int64_t h = h_axis.place + index % h_axis.count * h_axis.place_step;
