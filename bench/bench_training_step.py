@@ -1,14 +1,15 @@
 """Training steps of twelve models, against PyTorch, JAX and TensorFlow.
 
-python bench/bench_training_step.py --peers torch,compile,jax,tf [--threads N] [--models a,b]
-    [--hog] [--json FILE]
+python bench/bench_training_step.py --peers torch,compile,jax,tf,sklearn [--models a,b]
+    [--threads N] [--hog] [--json FILE]
 
 A step is forward, backward and update on one batch that is in memory. Peers: `torch` (eager, as
 usually written), `compile` (torch.compile, fused optimizer), `jax` (one jitted function of Keras's
-stateless calls, with donated state), `tf` (Keras's compiled train_step on TensorFlow), and `narae1`
-(narae with one thread). Each library works in a process of its own (see worker.py); the models
-are checked to have equal parameters, and equal losses from equal weights where the weights can be
-copied; then the libraries take turns.
+stateless calls, with donated state), `tf` (Keras's compiled train_step on TensorFlow), `sklearn`
+(scikit-learn's networks, which are perceptrons only) and `narae1` (narae with one thread). Each
+library works in a process of its own (see worker.py); the models are checked to have equal
+parameters, and equal losses from equal weights where the weights can be copied; then the libraries
+take turns.
 """
 
 import math
@@ -157,6 +158,38 @@ def compile_step(name, weights):
     return torch_step(name, weights, compiled=True)
 
 
+SKLEARN = {"mlp": (300, 100), "mlp_tabular": (50, 50, 50), "autoencoder": (256, 32, 256)}
+
+
+def sklearn_step(name, weights):
+    """Many batches to a call, as in scikit-learn's own `fit`, so that its checks cost nothing."""
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+    base = peak_bytes()
+    x, y = DATA[name]()
+    values = {"solver": "sgd", "learning_rate_init": 0.01} if name == "mlp" else {"solver": "adam"}
+    kind = MLPClassifier if name == "mlp" else MLPRegressor
+    values |= {"alpha": 0, "momentum": 0, "batch_size": len(x), "shuffle": False}
+    model = kind(hidden_layer_sizes=SKLEARN[name], **values)
+    y = y if name == "autoencoder" else y.ravel()
+    classes = {"classes": np.arange(10)} if name == "mlp" else {}
+    scale = 1 if name == "mlp" else 2  # its squared loss is a half of the mean
+    batches = 32
+    many = np.tile(x, (batches, 1)), np.tile(y, (batches,) + (1,) * (y.ndim - 1))
+
+    def step():
+        model.partial_fit(x, y, **classes)
+        return scale * float(model.loss_)
+
+    def run(count):
+        for start in range(0, count, batches):
+            n = min(batches, count - start) * len(x)
+            model.partial_fit(many[0][:n], many[1][:n], **classes)
+
+    step()
+    return base, sum(a.size for a in (*model.coefs_, *model.intercepts_)), step, run
+
+
 def _keras_loss(k, loss):
     return {
         "mse": k.losses.MeanSquaredError(),
@@ -194,7 +227,7 @@ def check(name, told) -> None:
     for library, other in told.items():
         if other["parameters"] != ours["parameters"]:
             raise RuntimeError(f"{name}: parameters {ours['parameters']}, {library}: {other}")
-        if library in ("torch", "compile"):  # other weights: a loss of the same size
+        if library in ("torch", "compile", "sklearn"):  # other weights: a loss of the same size
             close = np.allclose(other["losses"][0], ours["losses"][0], rtol=0.5)
         elif library == "narae1":  # any number of threads gives the same bits
             close = other["losses"] == ours["losses"]
@@ -208,7 +241,11 @@ def run_model(name, libraries, options) -> dict:
     """Returns what was told and measured of each library for one model."""
     with tempfile.TemporaryDirectory() as folder:
         weights = os.path.join(folder, "weights.npz")
-        jobs = {x: [x.removesuffix("1"), name, weights] for x in libraries}
+        jobs = {
+            x: [x.removesuffix("1"), name, weights]
+            for x in libraries
+            if x != "sklearn" or name in SKLEARN
+        }
         told, seconds = take_turns(
             "bench_training_step:prepare", jobs, options, lambda told: check(name, told)
         )
@@ -249,16 +286,17 @@ def main() -> None:
         show(name, rows[name])
         write_json(rows, options)
     for library in libraries[1:]:
-        ratios = [row[library]["best"] / row["narae"]["best"] for row in rows.values()]
+        ratios = [
+            row[library]["best"] / row["narae"]["best"] for row in rows.values() if library in row
+        ]
         print(f"geometric mean of {library} / narae: {geometric_mean(ratios):.2f}")
-    others = [library for library in libraries if library not in ("narae", "narae1")]
-    if not others:
-        return
     fastest = [
-        min(row[library]["best"] for library in others) / row["narae"]["best"]
+        min(peers) / row["narae"]["best"]
         for row in rows.values()
+        if (peers := [row[x]["best"] for x in row if not x.startswith("narae")])
     ]
-    print(f"geometric mean of the fastest peer / narae: {geometric_mean(fastest):.2f}")
+    if fastest:
+        print(f"geometric mean of the fastest peer / narae: {geometric_mean(fastest):.2f}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 STEPS = "bench_training_step"
 # Name of the JSON file, script and options; the tables are in TABLES, kernels' in `kernel_table`.
 MODELS = {
-    STEPS: [STEPS, "--peers", "torch,jax,tf", "--turns", "4"],
+    STEPS: [STEPS, "--peers", "torch,compile,jax,tf,sklearn", "--turns", "4"],
     "two_threads": [STEPS, "--peers", "narae1", "--threads", "2", "--turns", "4"],
     "busy_neighbour": [STEPS, "--peers", "narae1", "--threads", "2", "--hog", "--turns", "4"],
     "bench_fit": ["bench_fit", "--peers", "torch,jax,tf", "--turns", "3"],
@@ -36,9 +36,11 @@ KERNELS = {
 RUNS = MODELS | KERNELS
 NAMES = {
     "torch": "PyTorch",
+    "compile": "torch.compile",
     "jax": "JAX",
     "numpy": "NumPy",
     "tf": "Keras-TF",
+    "sklearn": "scikit-learn",
     "ort": "ONNX Runtime",
 }
 
@@ -85,21 +87,29 @@ def kernel_table(result: dict) -> str:
 
 def training_table(steps: dict) -> str:
     """A line for each model: ms a step, ratios, megabytes."""
-    peers = [p for p in next(iter(steps.values())) if p != "narae"]
+    peers = _peers(steps)
     rows = []
     for name, row in steps.items():
         ours = row["narae"]
-        ratios = [_ratio(row[p]["best"] / ours["best"]) for p in peers]
-        memory = [f"{row[p]['bytes'] / 1e6:.0f}" for p in ("narae", *peers)]
+        ratios = [_ratio(row[p]["best"] / ours["best"] if p in row else None) for p in peers]
+        memory = [f"{row[p]['bytes'] / 1e6:.0f}" if p in row else "-" for p in ("narae", *peers)]
         rows.append([name, f"{ours['best'] * 1e3:.3f}", *ratios, " / ".join(memory)])
     means = [_ratio(geometric_mean(_training_ratios(steps, [p]))) for p in peers]
     rows.append(["geometric mean", "", *means, ""])
     return _table(["model", "ms a step", *(NAMES[p] for p in peers), "MB, in this order"], rows)
 
 
+def _peers(steps: dict) -> list[str]:
+    return [p for p in NAMES if any(p in row for row in steps.values())]
+
+
 def _training_ratios(steps: dict, peers) -> list[float]:
-    """For each model, the fastest of `peers` over narae."""
-    return [min(row[p]["best"] for p in peers) / row["narae"]["best"] for row in steps.values()]
+    """For each model that some of `peers` have, the fastest of them over narae."""
+    return [
+        min(times) / row["narae"]["best"]
+        for row in steps.values()
+        if (times := [row[p]["best"] for p in peers if p in row])
+    ]
 
 
 def threads_table(steps: dict) -> str:
@@ -190,7 +200,7 @@ def page(results: dict) -> str:
 def summary(results: dict) -> str:
     """The README's lines."""
     steps = results[STEPS]
-    peers = [p for p in next(iter(steps.values())) if p != "narae"]
+    peers = _peers(steps)
     rows = [
         [NAMES[p], f"{geometric_mean(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"]
         for p in peers
@@ -210,12 +220,13 @@ def picture(steps: dict, file: pathlib.Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    peers = [p for p in next(iter(steps.values())) if p != "narae"]
+    peers = _peers(steps)
     figure, axes = plt.subplots(figsize=(10, 4.5), layout="constrained")
     width = 0.8 / len(peers)
     for i, peer in enumerate(peers):
-        ratios = [row[peer]["best"] / row["narae"]["best"] for row in steps.values()]
-        axes.bar([j + i * width for j in range(len(steps))], ratios, width, label=NAMES[peer])
+        has = [(j, row) for j, row in enumerate(steps.values()) if peer in row]
+        ratios = [row[peer]["best"] / row["narae"]["best"] for _, row in has]
+        axes.bar([j + i * width for j, _ in has], ratios, width, label=NAMES[peer])
     axes.axhline(1, color="black", linewidth=1)
     axes.set_xticks([j + width * (len(peers) - 1) / 2 for j in range(len(steps))], list(steps))
     axes.tick_params(axis="x", rotation=30)
