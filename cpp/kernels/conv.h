@@ -36,6 +36,9 @@ struct ConvArgs {
 
 template <class T>
 struct Conv {
+  // rows[(n,o), (k,c)] = x[n, o * stride + k * dilation - before, c]: forward is rows times w. For
+  // few positions, to which w would be packed in vain. groups = 1.
+  void (*patches)(const ConvShape& shape, const T* x, T* rows);
   std::int64_t (*forward_workspace)(const ConvShape& shape);
   void (*forward)(const ConvArgs<T>& args);  // a = x, b = w
   std::int64_t (*input_gradient_workspace)(const ConvShape& shape);

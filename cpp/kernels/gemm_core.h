@@ -48,8 +48,8 @@ inline std::int64_t round_up(std::int64_t n, std::int64_t step) {
 }
 
 // c[i,j] (+)= sum_k a[i * a_row + k * a_col] * b[k * b_row + j],  i < MR, j < NV registers. Packed
-// A: a_row 1, a_col kMR.
-template <class T, int MR, int NV, bool kPackedA>
+// A: a_row 1, a_col kMR. kAhead > 0: b is fetched so many rows ahead, into L2.
+template <class T, int MR, int NV, bool kPackedA, int kAhead = 0>
 inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::int64_t a_col,
                          const T* b, std::int64_t b_row, T* c, std::int64_t c_row,
                          bool accumulate) {
@@ -65,7 +65,10 @@ inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::in
   for (std::int64_t k = 0; k < K; ++k) {
     Vec<T> b_k[NV];
     NARAE_UNROLL
-    for (int j = 0; j < NV; ++j) b_k[j] = load(b + j * kVL);
+    for (int j = 0; j < NV; ++j) {
+      if constexpr (kAhead > 0) __builtin_prefetch(b + kAhead * b_row + j * kVL, 0, 2);
+      b_k[j] = load(b + j * kVL);
+    }
     NARAE_UNROLL
     for (int i = 0; i < MR; ++i) {
       const T a_ik = kPackedA ? a[i] : a[i * a_row];
@@ -87,19 +90,20 @@ inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::in
 
 // The micro-kernel for any 0 < rows <= kMR and 0 < cols <= kNR; b has whole registers to read even
 // past `cols`.
-template <class T, bool kPackedA, int MR = kMR>
+template <class T, bool kPackedA, int kAhead = 0, int MR = kMR>
 inline void tile(std::int64_t rows, std::int64_t cols, std::int64_t K, const T* a,
                  std::int64_t a_row, std::int64_t a_col, const T* b, std::int64_t b_row, T* c,
                  std::int64_t c_row, bool accumulate) {
   if constexpr (MR > 1) {
     if (rows < MR) {
-      return tile<T, kPackedA, MR - 1>(rows, cols, K, a, a_row, a_col, b, b_row, c, c_row,
-                                       accumulate);
+      return tile<T, kPackedA, kAhead, MR - 1>(rows, cols, K, a, a_row, a_col, b, b_row, c, c_row,
+                                               accumulate);
     }
   }
   constexpr int kVL = kLanes<T>;
   if (cols == kNR<T>)
-    return micro_kernel<T, MR, 2, kPackedA>(K, a, a_row, a_col, b, b_row, c, c_row, accumulate);
+    return micro_kernel<T, MR, 2, kPackedA, kAhead>(K, a, a_row, a_col, b, b_row, c, c_row,
+                                                    accumulate);
   if (cols == kVL)
     return micro_kernel<T, MR, 1, kPackedA>(K, a, a_row, a_col, b, b_row, c, c_row, accumulate);
   // A ragged right edge: into a whole tile on the stack, then the valid part out.
