@@ -108,6 +108,39 @@ def test_argmax_and_argmin_take_the_first(isa, shape, axis, dtype):
         assert int(getattr(ops, name)(x)) == getattr(np, name)(x)
 
 
+@pytest.mark.parametrize("dtype", [*FLOATS, "int32", "int64", "uint8"])
+@pytest.mark.parametrize("R", [1, 3, 15, 16, 17, 64, 255, 256, 257, 300, 1030])
+def test_argmax_of_rows_at_every_place(isa, R, dtype):
+    places = np.unique([0, R // 2, R - 2, R - 1]).clip(0)
+    x = np.ones((len(places), R), dtype)
+    x[np.arange(len(places)), places] = 3
+    x[:, -1] = np.maximum(x[:, -1], 3 * (places[:] < R - 1))  # a second one, later
+    np.testing.assert_array_equal(ops.argmax(x, 1).numpy(), np.argmax(x, 1))
+    np.testing.assert_array_equal(ops.argmin(3 - x, 1).numpy(), np.argmin(3 - x, 1))
+
+
+@pytest.mark.parametrize("shape", [(3, 5000), (70, 300), (65, 4099), (2, 66, 257)])
+def test_folds_of_wide_rows(isa, shape):
+    x = randn(shape)
+    axis, wide = len(shape) - 2, x.astype("float64")
+    assert_close(ops.sum(x, axis).numpy(), wide.sum(axis), "reduction", np.abs(wide).sum(axis))
+    assert_close(ops.max(x, axis).numpy(), wide.max(axis), "exact")
+    assert_close(ops.var(x, axis).numpy(), wide.var(axis), "composite", 1 + wide.var(axis))
+    x[..., 1, 7] = np.nan
+    assert np.isnan(ops.max(x, axis).numpy()[..., 7]).all()
+    assert np.isnan(ops.max(x, axis).numpy()).sum() == max(1, x.size // (shape[-1] * shape[-2]))
+
+
+@pytest.mark.parametrize("rows", [1, 4, 7])
+@pytest.mark.parametrize("R", [1, 10, 16, 33, 512, 513])
+def test_a_row_is_folded_in_the_same_order_wherever_it_lies(isa, rows, R):
+    x = randn((rows, R))
+    for name in ("sum", "max"):
+        function = getattr(ops, name)
+        together = function(x, 1).numpy()
+        assert [function(row, 0).numpy() for row in x] == list(together)
+
+
 def test_nan(isa):
     x = np.arange(50, dtype="float32")
     x[[7, 30]] = np.nan
@@ -225,6 +258,8 @@ def test_any_number_of_threads_gives_the_same_bits(isa):
     for threads in (1, 2, 3):
         _core.set_num_threads(threads)
         parts = [ops.sum(x), ops.sum(columns, 0), ops.var(columns, 0), ops.logsumexp(x)]
+        parts += [ops.var(columns, 1), ops.logsumexp(columns, 1), ops.argmax(columns, 1)]
+        parts += [ops.argmax(x), ops.sum(x[:297000].reshape(66, 4500), 0)]
         results.append([p.numpy().tobytes() for p in parts])
     _core.set_num_threads(before)
     assert results[0] == results[1] == results[2]

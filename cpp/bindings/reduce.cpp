@@ -92,25 +92,24 @@ py::array arg(const char* who, const py::array& x, AxesArgs axes, bool keepdims)
         const auto& table = kernels<Reduce<T>>();
         Workspace<T> workspace(table.workspace_size(a.outer, a.R, a.inner)), y(a.outer * a.inner);
         Output<std::int32_t> index(a.reduced);
-        run(kMax ? table.max : table.min, in.data(), y.data(), a.outer, a.R, a.inner,
-            workspace.data());
-        run(table.arg, in.data(), y.data(), index.data(), a.outer, a.R, a.inner);
+        run(kMax ? table.argmax : table.argmin, in.data(), y.data(), index.data(), a.outer, a.R,
+            a.inner, workspace.data());
         return index.array();
       });
 }
 
-py::array squared_deviation(const py::array& x, const py::array& around, AxesArgs axes,
-                            bool keepdims) {
-  return dispatch<float, double>("var", x, [&](auto zero) -> py::array {
+// The variance, and the mean with its axes kept.
+py::tuple variance(const py::array& x, AxesArgs axes, bool keepdims) {
+  return dispatch<float, double>("var", x, [&](auto zero) -> py::tuple {
     using T = decltype(zero);
-    Input<T> in("var", "x", x), p("var", "p", around);
-    const Axes a("var", in.shape(), axes.first, axes.second, keepdims);
-    a.check("var", "p", p.shape());
-    Output<T> y(a.reduced);
+    Input<T> in("var", "x", x);
+    const Axes a("var", in.shape(), axes.first, axes.second, keepdims),
+        kept("var", in.shape(), axes.first, axes.second, true);
+    Output<T> y(a.reduced), mean(kept.reduced);
     Workspace<T> workspace(kernels<Reduce<T>>().workspace_size(a.outer, a.R, a.inner));
-    run(kernels<ReduceFloat<T>>().squared_deviation, in.data(), p.data(), y.data(), a.outer, a.R,
-        a.inner, workspace.data());
-    return y.array();
+    run(kernels<ReduceFloat<T>>().variance, in.data(), mean.data(), y.data(), a.outer, a.R, a.inner,
+        workspace.data());
+    return py::make_tuple(y.array(), mean.array());
   });
 }
 
@@ -258,7 +257,7 @@ const Binding reduce([](py::module_& m) {
         return arg<false>("argmin", x, axes, keepdims);
       },
       x, axes, keepdims);
-  m.def("reduce_squared_deviation", squared_deviation, x, py::arg("p"), axes, keepdims);
+  m.def("reduce_variance", variance, x, axes, keepdims);
   m.def("reduce_logsumexp", logsumexp, x, axes, keepdims);
   m.def("reduce_expand", expand, py::arg("dy"), py::arg("shape"), axes, py::arg("divisor") = 1.0);
   m.def("reduce_extremum_backward", extremum_backward, py::arg("dy"), py::arg("y"), x, axes);

@@ -15,6 +15,8 @@
 // A call would pass its vectors through memory and forget every register: at 40 instructions a
 // vector exp, left to the compiler's judgement, it halved the speed of softmax and gelu.
 #define NARAE_INLINE inline __attribute__((always_inline))
+// The other way round: everything that the function calls is inlined in it.
+#define NARAE_FLATTEN inline __attribute__((flatten))
 
 namespace narae::NARAE_ISA {
 

@@ -29,18 +29,18 @@ using Wrap = typename WrapOf<T>::type;
 // What is folded: f(x, p), and the x whose f is the identity.
 template <class T, class Op>
 struct Plain {
-  static T fill(T) { return Op::kIdentity; }
-  static Vec<T> map(Vec<T> x, Vec<T>) { return x; }
+  NARAE_INLINE static T fill(T) { return Op::kIdentity; }
+  NARAE_INLINE static Vec<T> map(Vec<T> x, Vec<T>) { return x; }
 };
 template <class T>
 struct SquaredDeviation {
-  static T fill(T p) { return p; }
-  static Vec<T> map(Vec<T> x, Vec<T> p) { return (x - p) * (x - p); }
+  NARAE_INLINE static T fill(T p) { return p; }
+  NARAE_INLINE static Vec<T> map(Vec<T> x, Vec<T> p) { return (x - p) * (x - p); }
 };
 template <class T>
 struct Exponential {
-  static T fill(T) { return lowest<T>(); }
-  static Vec<T> map(Vec<T> x, Vec<T> p) {
+  NARAE_INLINE static T fill(T) { return lowest<T>(); }
+  NARAE_INLINE static Vec<T> map(Vec<T> x, Vec<T> p) {
     const Vec<T> d = x - p;
     return d > 0 ? d : exp_normal<T>(d);  // only infinity is above the maximum
   }
@@ -50,23 +50,23 @@ template <class T, class Op, class F>
 void fold_around(const T* x, const T* p, T* y, std::int64_t outer, std::int64_t R,
                  std::int64_t inner, T* workspace) {
   if (inner == 1) {
-    fold_rows<T, Op>(
-        outer, R, y, workspace, [=](std::int64_t o, std::int64_t r, std::int64_t lanes) {
-          // 16 KB ahead: a maximum of 16 million numbers in 1.1 ms instead of 1.55. Short rows are
-          // bound by their ends.
-          if (R >= 1024) __builtin_prefetch(x + o * R + r + 16384 / std::int64_t{sizeof(T)});
-          const T p_o = p ? p[o] : T(0);
-          return F::map(load_lanes(x + o * R + r, lanes, F::fill(p_o)), broadcast(p_o));
-        });
+    fold_rows<T, Op>(outer, R, y, workspace,
+                     [=](std::int64_t o, std::int64_t r, std::int64_t lanes) {
+                       const T* x_r = x + o * R + r;
+                       fetch_ahead(x_r);
+                       const T p_o = p ? p[o] : T(0);
+                       return F::map(load_lanes(x_r, lanes, F::fill(p_o)), broadcast(p_o));
+                     });
     return;
   }
   T* const out[1] = {y};
-  fold_columns<T, Op, 1>(
-      outer, R, inner, out, workspace,
-      [=](std::int64_t o, std::int64_t r, std::int64_t i, std::int64_t lanes) {
-        const Vec<T> p_o = p ? load_lanes(p + o * inner + i, lanes) : Vec<T>{};
-        return Many<T, 1>{{F::map(load_lanes(x + (o * R + r) * inner + i, lanes), p_o)}};
-      });
+  fold_columns<T, Op, 1>(outer, R, inner, out, workspace,
+                         [=](std::int64_t o, std::int64_t r, std::int64_t i, std::int64_t lanes) {
+                           const T* x_i = x + (o * R + r) * inner + i;
+                           fetch_ahead(x_i, inner);
+                           const Vec<T> p_o = p ? load_lanes(p + o * inner + i, lanes) : Vec<T>{};
+                           return Many<T, 1>{{F::map(load_lanes(x_i, lanes), p_o)}};
+                         });
 }
 
 template <class T, template <class> class Op>
@@ -96,23 +96,41 @@ void mean(const T* x, T* y, std::int64_t outer, std::int64_t R, std::int64_t inn
   divide(y, outer * inner, static_cast<T>(R));
 }
 
+// body(first o, count): several folds of the same elements. What fits in the cache is folded there:
+// the variance of each of 4096 rows takes 1.3 ms instead of 2.4 with a mean of all rows first.
+// Nothing that fits is cut in blocks, so no workspace is shared.
+template <class Body>
+void for_cached(std::int64_t outer, std::int64_t R, std::int64_t inner, const Body& body) {
+  if (R * inner > kFoldGrain) return body(std::int64_t{0}, outer);
+  parallel_ranges(outer, at_least_one(kFoldGrain / 4 / at_least_one(R * inner)),
+                  [&](std::int64_t begin, std::int64_t end) { body(begin, end - begin); });
+}
+
 template <class T>
-void squared_deviation(const T* x, const T* p, T* y, std::int64_t outer, std::int64_t R,
-                       std::int64_t inner, T* workspace) {
-  fold_around<T, Sum<T>, SquaredDeviation<T>>(x, p, y, outer, R, inner, workspace);
-  divide(y, outer * inner, static_cast<T>(R));
+void variance(const T* x, T* m, T* y, std::int64_t outer, std::int64_t R, std::int64_t inner,
+              T* workspace) {
+  for_cached(outer, R, inner, [=](std::int64_t o, std::int64_t n) {
+    const T* x_o = x + o * R * inner;
+    T *m_o = m + o * inner, *y_o = y + o * inner;
+    mean(x_o, m_o, n, R, inner, workspace);
+    fold_around<T, Sum<T>, SquaredDeviation<T>>(x_o, m_o, y_o, n, R, inner, workspace);
+    divide(y_o, n * inner, static_cast<T>(R));
+  });
 }
 
 template <class T>
 void logsumexp(const T* x, T* m, T* y, std::int64_t outer, std::int64_t R, std::int64_t inner,
                T* workspace) {
-  fold_all<T, Max>(x, m, outer, R, inner, workspace);
-  const std::int64_t n = outer * inner;
-  for (std::int64_t i = 0; i < n; ++i) m[i] = m[i] - m[i] == T(0) ? m[i] : T(0);
-  fold_around<T, Sum<T>, Exponential<T>>(x, m, y, outer, R, inner, workspace);
-  parallel_ranges(n, kFoldGrain / 16, [=](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i)
-      y[i] = m[i] + static_cast<T>(__builtin_log(static_cast<double>(y[i])));
+  for_cached(outer, R, inner, [=](std::int64_t o, std::int64_t n) {
+    const T* x_o = x + o * R * inner;
+    T *m_o = m + o * inner, *y_o = y + o * inner;
+    fold_all<T, Max>(x_o, m_o, n, R, inner, workspace);
+    for (std::int64_t i = 0; i < n * inner; ++i) m_o[i] = m_o[i] - m_o[i] == T(0) ? m_o[i] : T(0);
+    fold_around<T, Sum<T>, Exponential<T>>(x_o, m_o, y_o, n, R, inner, workspace);
+    parallel_ranges(n * inner, kFoldGrain / 16, [=](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i)
+        y_o[i] = m_o[i] + static_cast<T>(__builtin_log(static_cast<double>(y_o[i])));
+    });
   });
 }
 
@@ -188,24 +206,44 @@ bool is_match(T x, T y) {
   return (x == y) | (x != x);
 }
 
-// Sixteen registers at a time: those that hold the match are searched.
+// The first match in [r, R): of each lane the first register that has one, then of these the least.
+template <class T>
+std::int32_t first_lane(const T* x, T y, std::int64_t r, std::int64_t R) {
+  if constexpr (sizeof(T) == 1) {  // lanes cannot number the elements
+    while (!is_match(x[r], y)) ++r;
+    return static_cast<std::int32_t>(r);
+  } else {
+    Vec<Int<T>> place, first = broadcast(static_cast<Int<T>>(R));
+    for (int i = 0; i < kLanes<T>; ++i) place[i] = static_cast<Int<T>>(r) + i;
+    for_lanes<T>(R - r, [&](std::int64_t i, std::int64_t lanes) {
+      const Vec<T> v = load_lanes(x + r + i, lanes);
+      const auto hits = (v == y) | (v != v);  // past R too: these are not the least
+      first = hits & (place < first) ? place : first;
+      place += kLanes<T>;
+    });
+    return static_cast<std::int32_t>(min_lane<Int<T>>(first));
+  }
+}
+
+// Sixteen registers at a time, then those that hold the match.
 template <class T>
 std::int32_t first_match(const T* x, T y, std::int64_t R) {
   using Mask = decltype(Vec<T>{} == Vec<T>{});
   using Lane = std::remove_reference_t<decltype(Mask{}[0])>;
-  constexpr int kVL = kLanes<T>;
+  constexpr int kVL = kLanes<T>, kBlock = 16 * kVL;
   std::int64_t r = 0;
-  for (; r + 16 * kVL <= R; r += 16 * kVL) {
+  for (; r + kBlock <= R; r += kBlock) {
     Mask hits = {};
     NARAE_UNROLL
     for (int j = 0; j < 16; ++j) {
       const Vec<T> v = load(x + r + j * kVL);
       hits |= (v == y) | (v != v);
     }
-    if (fold_halves<Lane, kVL>(hits, [](auto a, auto b) { return a | b; })) break;
+    if (fold_halves<Lane, kVL>(hits, [](auto a, auto b) { return a | b; })) {
+      return first_lane(x, y, r, r + kBlock);
+    }
   }
-  while (!is_match(x[r], y)) ++r;
-  return static_cast<std::int32_t>(r);
+  return first_lane(x, y, r, R);
 }
 
 // index[i] = the first r with a match in column i of n. From the last row up: the first one stays.
@@ -220,8 +258,8 @@ void first_matches(const T* x, const T* y, std::int32_t* index, std::int64_t R, 
 }
 
 template <class T>
-void arg(const T* x, const T* y, std::int32_t* index, std::int64_t outer, std::int64_t R,
-         std::int64_t inner) {
+void find(const T* x, const T* y, std::int32_t* index, std::int64_t outer, std::int64_t R,
+          std::int64_t inner) {
   constexpr std::int64_t kColumns = 1024;  // index and y of so many stay in the cache
   const std::int64_t strips = blocks_of(inner, kColumns);
   const std::int64_t width = inner < kColumns ? inner : kColumns;
@@ -239,6 +277,15 @@ void arg(const T* x, const T* y, std::int32_t* index, std::int64_t outer, std::i
                       }
                     }
                   });
+}
+
+template <class T, template <class> class Op>
+void arg(const T* x, T* y, std::int32_t* index, std::int64_t outer, std::int64_t R,
+         std::int64_t inner, T* workspace) {
+  for_cached(outer, R, inner, [=](std::int64_t o, std::int64_t n) {
+    fold_all<T, Op>(x + o * R * inner, y + o * inner, n, R, inner, workspace);
+    find(x + o * R * inner, y + o * inner, index + o * inner, n, R, inner);
+  });
 }
 
 template <class T>
@@ -314,12 +361,12 @@ void cumprod_backward(const T* dy, const T* x, T* dx, std::int64_t outer, std::i
 
 template <class T>
 constexpr Reduce<T> kTable = {workspace_size<T>, fold_wrapping<T, Sum>, fold_wrapping<T, Prod>,
-                              fold_all<T, Max>,  fold_all<T, Min>,      arg<T>,
-                              scan<T, Sum>,      scan<T, Prod>};
+                              fold_all<T, Max>,  fold_all<T, Min>,      arg<T, Max>,
+                              arg<T, Min>,       scan<T, Sum>,          scan<T, Prod>};
 
 template <class T>
 constexpr ReduceFloat<T> kFloatTable = {
-    mean<T>,          squared_deviation<T>, logsumexp<T>, expand<T>, extremum_backward<T>,
+    mean<T>,          variance<T>,        logsumexp<T>, expand<T>, extremum_backward<T>,
     prod_backward<T>, cumprod_backward<T>};
 
 }  // namespace

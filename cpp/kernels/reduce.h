@@ -2,12 +2,14 @@
 // x (outer, R, inner), y (outer, inner), row-major, contiguous.
 //
 //   sum, prod, max, min   y[o,i] = fold over r of x[o,r,i]
-//   arg                   index[o,i] = first r with x[o,r,i] = y[o,i], y from max or min
+//   argmax, argmin        index[o,i] = first r with x[o,r,i] = y[o,i], the max or min, which is
+//                                      workspace
 //   cumsum, cumprod       y[o,r,i] = fold over r' <= r of x[o,r',i]      (reverse: r' >= r)
 // of floats only:
 //   mean                  y = sum / R
-//   squared_deviation     y[o,i] = sum over r of (x[o,r,i] - p[o,i])^2 / R
-//   logsumexp             y[o,i] = m + log(sum over r of exp(x[o,r,i] - m)), m[o,i] = max, 0 where
+//   variance              y[o,i] = sum over r of (x[o,r,i] - m[o,i])^2 / R,  m = mean, an output
+//   too logsumexp             y[o,i] = m + log(sum over r of exp(x[o,r,i] - m)), m[o,i] = max, 0
+//   where
 //                                  it is infinite; m is workspace
 //   expand                dx[o,r,i] = dy[o,i] / divisor                   (of sum and mean)
 //   extremum_backward     dx[o,r,i] = dy[o,i] * (x[o,r,i] = y[o,i]) / count of such r
@@ -15,7 +17,7 @@
 //   cumprod_backward      dx[o,r,i] = sum over j >= r of dy[o,j,i] * product of x[o,k,i], k <= j,
 //                                     k != r
 //
-// NaN goes through max and min, and counts as the largest and the smallest for arg. Integer sums
+// NaN goes through max and min, and counts as the largest and the smallest. Integer sums
 // wrap. Sums are pairwise: see reduce_core.h. An empty fold gives the identity. Outputs are
 // overwritten; y of a scan may alias x.
 #pragma once
@@ -32,16 +34,17 @@ struct Reduce {
                         bool reverse);
   std::int64_t (*workspace_size)(std::int64_t outer, std::int64_t R, std::int64_t inner);
   Fold sum, prod, max, min;
-  void (*arg)(const T* x, const T* y, std::int32_t* index, std::int64_t outer, std::int64_t R,
-              std::int64_t inner);
+  using Arg = void (*)(const T* x, T* y, std::int32_t* index, std::int64_t outer, std::int64_t R,
+                       std::int64_t inner, T* workspace);
+  Arg argmax, argmin;
   Scan cumsum, cumprod;
 };
 
 template <class T>  // float, double; workspace as Reduce<T>::workspace_size says
 struct ReduceFloat {
   typename Reduce<T>::Fold mean;
-  void (*squared_deviation)(const T* x, const T* p, T* y, std::int64_t outer, std::int64_t R,
-                            std::int64_t inner, T* workspace);
+  void (*variance)(const T* x, T* m, T* y, std::int64_t outer, std::int64_t R, std::int64_t inner,
+                   T* workspace);
   void (*logsumexp)(const T* x, T* m, T* y, std::int64_t outer, std::int64_t R, std::int64_t inner,
                     T* workspace);
   void (*expand)(const T* dy, T* dx, std::int64_t outer, std::int64_t R, std::int64_t inner,

@@ -113,9 +113,12 @@ def _sum(x, axes, keepdims):
     return record(y, (x,), lambda dy: (_expand(dy, x.shape, axes),))
 
 
+def _record_mean(y, x, axes):
+    return record(Tensor(y), (x,), lambda dy: (_expand(dy, x.shape, axes, mean=True),))
+
+
 def _mean(x, axes, keepdims):
-    y = Tensor(_core.reduce_mean(x.array, axes, keepdims))
-    return record(y, (x,), lambda dy: (_expand(dy, x.shape, axes, mean=True),))
+    return _record_mean(_core.reduce_mean(x.array, axes, keepdims), x, axes)
 
 
 @op
@@ -306,8 +309,8 @@ def all(x, axis: _Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def _var(x, axes, keepdims):
-    centre = _mean(x, axes, True)
-    y = Tensor(_core.reduce_squared_deviation(x.array, centre.array, axes, keepdims))
+    y, centre = _core.reduce_variance(x.array, axes, keepdims)
+    y, centre = Tensor(y), _record_mean(centre, x, axes)
 
     def backward(dy):
         dy = ops.reshape(dy, centre.shape)
