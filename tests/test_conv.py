@@ -34,24 +34,34 @@ def check(op, name, *arrays, dtype="float32", **options):
     assert y.dtype == dtype
     dy = randn(y.shape, dtype, seed=9)
     scale, scales = forward(*sizes, **options), backward(np.abs(dy), *sizes, **options)
-    if winograd_may_run(name, *arrays[:2], options):
-        padding = options.get("padding", "valid")
+    way, padding = winograd_way(name, *arrays[:2], options), options.get("padding", "valid")
+    if way == "tiles":
         scale = np.maximum(scale, winograd.conv(*sizes[:2], padding, np.abs))
         terms = winograd.conv_backward(dy, *sizes[:2], padding, np.abs)
         scales = [*map(np.maximum, scales, terms), *scales[2:]]
+    elif way == "tiles of blocks":
+        plan = np.broadcast_to(options["strides"], arrays[0].ndim - 2), padding, np.abs
+        scale = np.maximum(scale, winograd.strided_conv(*sizes[:2], *plan))
+        terms = winograd.strided_filter_gradient(dy, *sizes[:2], *plan)
+        scales = [scales[0], np.maximum(scales[1], terms), *scales[2:]]
     assert_close(y.numpy(), forward(*arrays, **options), "conv", scale)
     got = tape.gradient(y, watched, output_gradients=convert_to_tensor(dy))
     expected = [g for g in backward(dy, *arrays, **options) if g is not None]
     assert_close([g.numpy() for g in got], expected, "conv", [g for g in scales if g is not None])
 
 
-WINOGRAD = [(3, 3), (5, 5), (1, 3), (1, 5), (3,), (5,)]
+WINOGRAD = [(3, 3), (4, 4), (5, 5), (1, 3), (1, 5), (3,), (5,)]
 
 
-def winograd_may_run(name, x, w, options):
-    """Whether the kernel may go by Winograd's algorithm, whose errors are relative to its terms."""
-    plain = name == "conv" and options.get("strides", 1) == options.get("dilation", 1) == 1
-    return plain and w.shape[:-2] in WINOGRAD and w.shape[-2] == x.shape[-1]
+def winograd_way(name, x, w, options):
+    """How the kernel may go by Winograd's algorithm, whose errors are relative to its terms."""
+    if name != "conv" or w.shape[-2] != x.shape[-1] or options.get("dilation", 1) != 1:
+        return None
+    strides = np.broadcast_to(options.get("strides", 1), x.ndim - 2)
+    steps = tuple(-(-k // s) for k, s in zip(w.shape[:-2], strides))
+    if steps not in WINOGRAD:
+        return None
+    return "tiles" if max(strides) == 1 else "tiles of blocks"
 
 
 def _renamed(options):
@@ -108,6 +118,52 @@ def test_winograd_reference(kernel, padding):
         reference.conv_backward(dy, x, w, padding=padding),
     ):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-11)
+
+
+STRIDED = [((7, 7), (2, 2)), ((6, 5), (2, 2)), ((5, 9), (1, 3)), ((10, 8), (3, 2))]
+
+
+@pytest.mark.parametrize(("kernel", "strides"), STRIDED)
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_strided_winograd_reference(kernel, strides, padding):
+    x, w = randn((2, 16, 19, 3), "float64"), randn((*kernel, 3, 4), "float64")
+    y = reference.conv(x, w, strides=strides, padding=padding)
+    terms = winograd.strided_conv(x, w, strides, padding)
+    np.testing.assert_allclose(terms, y, rtol=0, atol=1e-11)
+    dy = randn(y.shape, "float64")
+    expected = reference.conv_backward(dy, x, w, strides=strides, padding=padding)[1]
+    actual = winograd.strided_filter_gradient(dy, x, w, strides, padding)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("padding", ["valid", "same", ((0, 4), (3, 1))])
+@pytest.mark.parametrize(("kernel", "strides"), STRIDED)
+@pytest.mark.parametrize(
+    ("N", "size", "channels", "filters"), [(2, (43, 50), 3, 64), (1, (31, 37), 20, 41)]
+)
+def test_strided_winograd(isa, N, size, channels, filters, kernel, strides, padding, dtype):
+    x, w = randn((N, *size, channels)), randn((*kernel, channels, filters))
+    x *= 10 ** np.random.default_rng(1).uniform(-2, 2, x.shape)
+    options = {"padding": padding, "strides": strides}
+    check(run_conv, "conv", x, w, randn(filters), dtype=dtype, **options)
+
+
+def test_strided_winograd_is_chosen(isa):
+    """A value that is not finite spreads over a tile, beyond the 4 x 4 outputs that see it."""
+    x, w = randn((2, 43, 50, 3)), randn((7, 7, 3, 64))
+    x[0, 17, 18, 1] = np.nan
+    y = ops.conv(x, w, strides=2, padding="same").numpy()
+    assert np.isnan(y[0, :, :, 0]).sum() == 36 and not np.isnan(y[1]).any()
+
+
+def test_large_outputs_past_the_caches(isa):
+    """16 MB are streamed; the bits are those of smaller batches, which are not."""
+    x, w = randn((22, 60, 60, 16)), randn((3, 3, 16, 64))
+    y = ops.conv(x, w, bias=randn(64), padding="same").numpy()
+    for part in (slice(0, 11), slice(11, 22)):
+        expected = ops.conv(x[part], w, bias=randn(64), padding="same").numpy()
+        np.testing.assert_array_equal(y[part], expected)
 
 
 # Sizes below, at and above a tile, a register and a block of channels, few tiles and many.

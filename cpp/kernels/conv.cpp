@@ -1,6 +1,7 @@
 #include "kernels/conv.h"
 
 #include "core/isa.h"
+#include "kernels/blocks.h"
 #include "kernels/patch.h"
 #include "kernels/winograd.h"
 
@@ -214,7 +215,7 @@ struct Gather {
   template <class Visit>
   bool visit_winograd(const Visit& visit) const {
     const auto fill = [&](auto& p) {
-      p.N = cut.N, p.C = cut.C, p.F = columns;
+      p.N = cut.N, p.C = p.cell = cut.C, p.F = columns, p.depth = p.kTaps * cut.C;
       p.source = source, p.w = w, p.w_tap = w_tap, p.w_row = w_row, p.w_col = w_col;
       p.target = target, p.bias = bias, p.activate = activate, p.packed = packed;
     };
@@ -340,13 +341,41 @@ Gather<T> gather_forward(const ConvShape& s) {
   return g;
 }
 
+// visit(blocks, product) if `s` goes by Winograd's algorithm over blocks of cells; returns whether.
+template <class T, template <class, int, int> class Algorithm, class Visit>
+bool visit_blocks(const ConvShape& s, const Visit& visit) {
+  if (!Blocks<T>::fit(s)) return false;
+  const Blocks<T> blocks(s);
+  const ConvShape& plain = blocks.plain;
+  const Axis axis[3] = {forward_axis(plain, 0), forward_axis(plain, 1), forward_axis(plain, 2)};
+  const auto fill = [&](auto& p) {
+    p.N = s.N, p.C = plain.C, p.F = s.F, p.cell = blocks.cell, p.depth = blocks.taps() * s.C;
+  };
+  return visit_winograd<T, Algorithm>(axis, fill, [&](auto& p) { visit(blocks, p); });
+}
+
 template <class T>
 int64_t forward_workspace(const ConvShape& s) {
-  return gather_forward<T>(s).packed_size();
+  int64_t size = gather_forward<T>(s).packed_size();
+  visit_blocks<T, Winograd>(s, [&](const Blocks<T>& blocks, const auto& product) {
+    size = blocks.x_size() + blocks.w_size() + product.packed_size();
+  });
+  return size;
 }
 
 template <class T>
 void forward(const ConvArgs<T>& p) {
+  const auto by_blocks = [&](const Blocks<T>& blocks, auto& product) {
+    T *x = p.workspace, *w = x + blocks.x_size();
+    blocks.pack_x(p.a, x);
+    blocks.pack_w(p.b, w);
+    product.source = x, product.w = w, product.target = p.out;
+    product.w_tap = blocks.plain.C * p.shape.F, product.w_row = p.shape.F, product.w_col = 1;
+    product.bias = p.bias, product.activate = p.activate;
+    product.packed = w + blocks.w_size();
+    product.run();
+  };
+  if (visit_blocks<T, Winograd>(p.shape, by_blocks)) return;
   Gather<T> g = gather_forward<T>(p.shape);
   g.source = p.a, g.w = p.b, g.target = p.out;
   g.bias = p.bias, g.activate = p.activate, g.packed = p.workspace;
@@ -413,7 +442,9 @@ struct FilterGradient {
 
   template <class Visit>
   bool visit_winograd(const T* x, const T* dy, const Visit& visit) const {
-    const auto fill = [&](auto& p) { p.N = s.N, p.C = s.C, p.F = s.F, p.x = x, p.dy = dy; };
+    const auto fill = [&](auto& p) {
+      p.N = s.N, p.C = p.cell = s.C, p.F = s.F, p.depth = p.kTaps * s.C, p.x = x, p.dy = dy;
+    };
     return s.groups == 1 &&
            NARAE_ISA::visit_winograd<T, WinogradFilterGradient>(cut.axis, fill, visit);
   }
@@ -482,11 +513,23 @@ struct FilterGradient {
 
 template <class T>
 int64_t filter_gradient_workspace(const ConvShape& s) {
-  return FilterGradient<T>(s).workspace();
+  int64_t size = FilterGradient<T>(s).workspace();
+  visit_blocks<T, WinogradFilterGradient>(s, [&](const Blocks<T>& blocks, const auto& sums) {
+    size = blocks.x_size() + blocks.w_size() + sums.workspace();
+  });
+  return size;
 }
 
 template <class T>
 void filter_gradient(const ConvArgs<T>& p) {
+  const auto by_blocks = [&](const Blocks<T>& blocks, auto& sums) {
+    T *x = p.workspace, *dw = x + blocks.x_size();
+    blocks.pack_x(p.a, x);
+    sums.x = x, sums.dy = p.b;
+    sums.run(dw, dw + blocks.w_size());
+    blocks.unpack_dw(dw, p.out);
+  };
+  if (visit_blocks<T, WinogradFilterGradient>(p.shape, by_blocks)) return;
   FilterGradient<T>(p.shape).run(p.a, p.b, p.out, p.workspace);
 }
 

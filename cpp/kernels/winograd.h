@@ -22,6 +22,8 @@
 // over the tiles that see it.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/patch.h"
 
 namespace narae::NARAE_ISA {
@@ -134,6 +136,7 @@ template <class T, int kFromH, int kToH, Transform<T> kDown, int kFromW, int kTo
           Transform<T> kAcross, class Load, class Store>
 inline void transform_tile(const Load& load, const Store& store) {
   Vec<T> half[kToH][kFromW];
+  NARAE_UNROLL
   for (int j = 0; j < kFromW; ++j) {
     Vec<T> from[kFromH], to[kToH];
     NARAE_UNROLL
@@ -142,6 +145,7 @@ inline void transform_tile(const Load& load, const Store& store) {
     NARAE_UNROLL
     for (int i = 0; i < kToH; ++i) half[i][j] = to[i];
   }
+  NARAE_UNROLL
   for (int i = 0; i < kToH; ++i) {
     Vec<T> to[kToW];
     kAcross(half[i], to);
@@ -174,20 +178,24 @@ struct Tiles {
   using Down = Points<T, KH>;
   using Across = Points<T, KW>;
   static constexpr int kInH = Down::kIn, kInW = Across::kIn, kPlanes = kInH * kInW;
-  static constexpr int kOutH = Down::kOut, kOutW = Across::kOut;
+  static constexpr int kOutH = Down::kOut, kOutW = Across::kOut, kTaps = KH * KW;
   static constexpr int64_t kMaxChannels = 512 / sizeof(T);  // of a block
 
   Axis rows, cols;
-  int64_t N;
+  int64_t N, C, F;
+  int64_t cell;   // elements from a cell of the image to the next
+  int64_t depth;  // (tap, channel) pairs that a direct sum would take
 
   int64_t down() const { return ceil_divide(rows.count, kOutH); }
   int64_t across() const { return ceil_divide(cols.count, kOutW); }
   int64_t count() const { return N * down() * across(); }
 
-  // Multiplications that the planes save for each channel and filter.
-  double saved(double plane_cost) const {
-    const double cells = static_cast<double>(N * rows.count * cols.count);
-    return cells * KH * KW - static_cast<double>(count()) * kPlanes * plane_cost;
+  // Whether the direct sum needs more than this many multiplications for each plane of a tile and
+  // each plane of a filter.
+  bool pays(double of_tile, double of_filter) const {
+    const double direct = static_cast<double>(N * rows.count * cols.count * F * depth);
+    return cell >= kLanes<T> && direct > kPlanes * (static_cast<double>(count()) * of_tile +
+                                                    static_cast<double>(C * F) * of_filter);
   }
   // Whether `axis` has the three axes of this algorithm.
   static bool fit(const Axis (&axis)[3]) {
@@ -203,36 +211,53 @@ struct Tiles {
   struct Tile {
     int64_t n, row, col, high, wide;  // image, first output, outputs inside
   };
-  Tile operator[](int64_t index) const {
-    const int64_t row = index / across() % down() * kOutH, col = index % across() * kOutW;
-    return {index / across() / down(), row, col, smaller(kOutH, rows.count - row),
-            smaller(kOutW, cols.count - col)};
-  }
-
-  // v[plane, tile, c] = B^T x B. At least a register of channels; the last one may overlap.
-  void transform_input(Range tiles, const T* x, int64_t C, Range channels,
-                       const Planes<T, kPlanes>& v) const {
-    static constexpr T zeros[kMaxChannels] = {};
-    for (int64_t t = tiles.begin; t < tiles.end; ++t) {
-      const Tile tile = (*this)[t];
-      const T* cell[kInH][kInW];
-      for (int64_t i = 0; i < kInH; ++i) {
-        for (int64_t j = 0; j < kInW; ++j) {
-          const int64_t h = rows.first + tile.row + i, w = cols.first + tile.col + j;
-          const bool inside = h >= 0 && h < rows.source && w >= 0 && w < cols.source;
-          cell[i][j] = inside
-                           ? x + ((tile.n * rows.source + h) * cols.source + w) * C + channels.begin
-                           : zeros;
-        }
-      }
-      for (int64_t next = 0; next < channels.size(); next += kLanes<T>) {
-        const int64_t c = smaller(next, channels.size() - kLanes<T>);
-        T* to = v.at(0, t - tiles.begin, c);
-        transform_tile<T, kInH, kInH, Down::input, kInW, kInW, Across::input>(
-            [&](int i, int j) { return load(cell[i][j] + c); },
-            [&](int i, int j, Vec<T> v_ij) { store(to + (i * kInW + j) * v.plane, v_ij); });
+  // body(index in the range, tile)
+  template <class Body>
+  void for_tiles(Range tiles, const Body& body) const {
+    int64_t w = tiles.begin % across(), h = tiles.begin / across();
+    int64_t n = h / down();
+    h %= down();
+    for (int64_t t = 0; t < tiles.size(); ++t) {
+      const int64_t row = h * kOutH, col = w * kOutW;
+      body(t,
+           Tile{n, row, col, smaller(kOutH, rows.count - row), smaller(kOutW, cols.count - col)});
+      if (++w == across()) {
+        w = 0;
+        if (++h == down()) h = 0, ++n;
       }
     }
+  }
+
+  // v[plane, tile, c] = B^T x B. A cell has at least a register; the last one may overlap.
+  void transform_input(Range tiles, const T* x, Range channels, const Planes<T, kPlanes>& v) const {
+    static constexpr T zeros[kMaxChannels] = {};
+    const int64_t right = cell, down = cols.source * cell;
+    for_tiles(tiles, [&](int64_t t, const Tile& tile) {
+      const auto transform = [&](const auto& from) {
+        for (int64_t next = 0; next < channels.size(); next += kLanes<T>) {
+          const int64_t last = channels.size() - kLanes<T>, c = last < 0 ? 0 : smaller(next, last);
+          T* to = v.at(0, t, c);
+          transform_tile<T, kInH, kInH, Down::input, kInW, kInW, Across::input>(
+              [&](int i, int j) { return load(from(i, j) + c); },
+              [&](int i, int j, Vec<T> v_ij) { store(to + (i * kInW + j) * v.plane, v_ij); });
+        }
+      };
+      const int64_t h = rows.first + tile.row, w = cols.first + tile.col;
+      const int64_t corner = ((tile.n * rows.source + h) * cols.source + w) * cell;
+      if (h >= 0 && h + kInH <= rows.source && w >= 0 && w + kInW <= cols.source) {
+        const T* x_t = x + corner + channels.begin;
+        return transform([&](int i, int j) { return x_t + i * down + j * right; });
+      }
+      const T* from[kInH][kInW];
+      for (int64_t i = 0; i < kInH; ++i) {
+        for (int64_t j = 0; j < kInW; ++j) {
+          const bool inside =
+              h + i >= 0 && h + i < rows.source && w + j >= 0 && w + j < cols.source;
+          from[i][j] = inside ? x + corner + i * down + j * right + channels.begin : zeros;
+        }
+      }
+      transform([&](int i, int j) { return from[i][j]; });
+    });
   }
 };
 
@@ -248,7 +273,7 @@ struct Winograd : Tiles<T, KH, KW> {
   using typename Base::Across, typename Base::Down, typename Base::Tile;
   using Matrices = Planes<T, kPlanes>;
 
-  int64_t C, F;
+  using Base::C, Base::F, Base::N;
   const T *source, *w;
   int64_t w_tap, w_row, w_col;  // strides of w
   T* target;
@@ -269,8 +294,7 @@ struct Winograd : Tiles<T, KH, KW> {
   // In multiplications, as measured: 7 a plane for U, 14 for V, 7 for y.
   bool pays() const {
     const double channels = static_cast<double>(C), columns = static_cast<double>(F);
-    return C >= kLanes<T> && channels * columns * (this->saved(1.17) - 7 * kPlanes) >
-                                 this->count() * kPlanes * (14 * channels + 7 * columns);
+    return Base::pays(1.17 * channels * columns + 14 * channels + 7 * columns, 7);
   }
 
   bool shared() const {
@@ -331,18 +355,19 @@ struct Winograd : Tiles<T, KH, KW> {
   // target = act( A^T m A + bias )
   void transform_output(Range tiles, Range columns, const Matrices& m) const {
     const int64_t right = F, down = this->cols.target * F;
-    for (int64_t t = tiles.begin; t < tiles.end; ++t) {
-      const Tile tile = (*this)[t];
+    const bool streamed = may_stream(target, N * this->rows.target * down, F);
+    this->for_tiles(tiles, [&](int64_t t, const Tile& tile) {
       T* y = target + (tile.n * this->rows.target + tile.row) * down + tile.col * right;
       for_lanes<T>(columns.size(), [&](int64_t n, int64_t lanes) {
-        const T* from = m.at(0, t - tiles.begin, n);
+        const T* from = m.at(0, t, n);
         const int64_t f = columns.begin + n;
         const Vec<T> add = bias ? load_lanes(bias + f, lanes) : Vec<T>{};
         transform_tile<T, kInH, kOutH, Down::output, kInW, kOutW, Across::output>(
             [&](int i, int j) { return load(from + (i * kInW + j) * m.plane); },
             [&](int i, int j, Vec<T> y_ij) {
-              if (i < tile.high && j < tile.wide)
-                store_lanes<T>(y + i * down + j * right + f, y_ij + add, lanes);
+              if (i >= tile.high || j >= tile.wide) return;
+              T* y_f = y + i * down + j * right + f;
+              streamed ? stream(y_f, y_ij + add) : store_lanes<T>(y_f, y_ij + add, lanes);
             });
       });
       for (int64_t i = 0; activate && i < tile.high; ++i) {
@@ -351,7 +376,7 @@ struct Winograd : Tiles<T, KH, KW> {
           activate(cell, cell, columns.size());
         }
       }
-    }
+    });
   }
 
   void chunk(Range tiles, Range columns) const {
@@ -361,7 +386,7 @@ struct Winograd : Tiles<T, KH, KW> {
     const int64_t step = shared() ? columns.size() : kNR<T>;
     for (int64_t block = 0; block < blocks(); ++block) {
       const Range channels = part(C, block, blocks());
-      this->transform_input(tiles, source, C, channels, v);
+      this->transform_input(tiles, source, channels, v);
       for (int64_t n = 0; n < columns.size(); n += step) {
         Matrices u = packed_block((columns.begin + n) / kNR<T>, block);
         if (!shared()) {
@@ -399,7 +424,7 @@ struct WinogradFilterGradient : Tiles<T, KH, KW> {
   using typename Base::Across, typename Base::Down, typename Base::Tile;
   using Matrices = Planes<T, kPlanes>;
 
-  int64_t C, F;
+  using Base::C, Base::F;
   const T *x, *dy;
 
   static constexpr int64_t kChannels = 256 / sizeof(T), kFilters = 256 / sizeof(T);
@@ -411,8 +436,7 @@ struct WinogradFilterGradient : Tiles<T, KH, KW> {
   bool pays() const {
     const double v = static_cast<double>(C * ceil_divide(F, kFilters));
     const double w = static_cast<double>(F * blocks());
-    return C >= kLanes<T> && static_cast<double>(C * F) * (this->saved(1.2) - 17 * kPlanes) >
-                                 this->count() * kPlanes * (14 * v + 7 * w);
+    return Base::pays(1.2 * static_cast<double>(C * F) + 14 * v + 7 * w, 17);
   }
 
   int64_t blocks() const { return ceil_divide(C, kChannels); }
@@ -425,20 +449,25 @@ struct WinogradFilterGradient : Tiles<T, KH, KW> {
   // w[plane, tile, f] = A dy A^T, of outputs outside 0
   void transform_output_gradient(Range tiles, Range filters, const Matrices& w) const {
     const int64_t right = F, down = this->cols.count * F;
-    for (int64_t t = tiles.begin; t < tiles.end; ++t) {
-      const Tile tile = (*this)[t];
+    this->for_tiles(tiles, [&](int64_t t, const Tile& tile) {
       const T* dy_t = dy + (tile.n * this->rows.count + tile.row) * down + tile.col * right;
-      for_lanes<T>(filters.size(), [&](int64_t n, int64_t lanes) {
-        const T* from = dy_t + filters.begin + n;
-        T* to = w.at(0, t - tiles.begin, n);
-        transform_tile<T, kOutH, kInH, Down::output_gradient, kOutW, kInW, Across::output_gradient>(
-            [&](int i, int j) {
-              return i < tile.high && j < tile.wide ? load_lanes(from + i * down + j * right, lanes)
-                                                    : Vec<T>{};
-            },
-            [&](int i, int j, Vec<T> w_ij) { store(to + (i * kInW + j) * w.plane, w_ij); });
-      });
-    }
+      const auto transform = [&](auto whole) {
+        for_lanes<T>(filters.size(), [&](int64_t n, int64_t lanes) {
+          const T* from = dy_t + filters.begin + n;
+          T* to = w.at(0, t, n);
+          transform_tile<T, kOutH, kInH, Down::output_gradient, kOutW, kInW,
+                         Across::output_gradient>(
+              [&](int i, int j) {
+                const T* at = from + i * down + j * right;
+                __builtin_prefetch(at + kOutW * right);  // for the next tile
+                return whole || (i < tile.high && j < tile.wide) ? load_lanes(at, lanes) : Vec<T>{};
+              },
+              [&](int i, int j, Vec<T> w_ij) { store(to + (i * kInW + j) * w.plane, w_ij); });
+        });
+      };
+      tile.high == kOutH&& tile.wide == kOutW ? transform(std::true_type{})
+                                              : transform(std::false_type{});
+    });
   }
 
   // dw[tap, c, f] = G^T d G
@@ -463,7 +492,7 @@ struct WinogradFilterGradient : Tiles<T, KH, KW> {
     const Matrices v(d.end(), kTiles, v_row), w(v.end(), kTiles, w_row);
     for (int64_t group = task_groups.begin; group < task_groups.end; ++group) {
       const Range tiles = part(this->count(), group, groups());
-      this->transform_input(tiles, x, C, channels, v);
+      this->transform_input(tiles, x, channels, v);
       transform_output_gradient(tiles, filters, w);
       for (int64_t p = 0; p < kPlanes; ++p) {
         for (int64_t n = 0; n < filters.size(); n += kNR<T>) {
@@ -500,7 +529,8 @@ inline bool visit_winograd(const Axis (&axis)[3], const Make& make, const Visit&
     return empty.pays() && (visit(empty), true);
   };
   return attempt(Algorithm<T, 3, 3>{}) || attempt(Algorithm<T, 5, 5>{}) ||
-         attempt(Algorithm<T, 1, 3>{}) || attempt(Algorithm<T, 1, 5>{});
+         attempt(Algorithm<T, 1, 3>{}) || attempt(Algorithm<T, 1, 5>{}) ||
+         attempt(Algorithm<T, 4, 4>{});
 }
 
 }  // namespace narae::NARAE_ISA

@@ -1,4 +1,6 @@
-"""Winograd's algorithm for convolutions of stride 1 with 3 or 5 taps along an axis, or 1.
+"""Winograd's algorithm for convolutions of stride 1 with 3, 4 or 5 taps along an axis, or 1.
+
+A strided one becomes one of stride 1 over blocks of cells first.
 
 With size=np.abs everything is taken in absolute values: what the rounding errors are relative to,
 as they are to |x| * |w| for a direct sum.
@@ -102,3 +104,46 @@ def conv_backward(dy, x, w, padding="valid", size=np.asarray):
     dw = np.einsum("t...c,t...f->...cf", tiles.inputs(x), tiles.output_gradients(dy))
     dw = transform(dw.reshape(1, *dw.shape[:-2], -1), *(g.T for g in tiles.g))
     return conv(dy, turned, back, size), dw.reshape(w.shape)
+
+
+def to_blocks(x, strides):
+    """(N, *S, C) -> (N, *S / strides, strides * C): the cells that a step of the stride passes."""
+    rank = len(strides)
+    sizes = [(n // s, s) for n, s in zip(x.shape[1:-1], strides, strict=True)]
+    x = x.reshape(len(x), *itertools.chain(*sizes), x.shape[-1])
+    x = x.transpose(0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
+    return x.reshape(len(x), *(n for n, _ in sizes), -1)
+
+
+def from_blocks(x, strides):
+    """The inverse of to_blocks."""
+    rank, size = len(strides), x.shape[1:-1]
+    x = x.reshape(len(x), *size, *strides, -1)
+    pairs = [(1 + axis, 1 + rank + axis) for axis in range(rank)]
+    x = x.transpose(0, *itertools.chain(*pairs), 2 * rank + 1)
+    return x.reshape(len(x), *(n * s for n, s in zip(size, strides, strict=True)), -1)
+
+
+def over_blocks(x, w, strides, padding):
+    """x' and w' of stride 1 and without padding that give the same y as a strided x and w."""
+    kernel = w.shape[:-2]
+    widths = pad_widths(x.shape[1:-1], kernel, strides, (1,) * len(kernel), padding)
+    x = pad(x, widths)
+    axes = list(zip(x.shape[1:-1], kernel, strides, strict=True))
+    ends = [((n - k) // s - (-k // s)) * s - n for n, k, s in axes]
+    x = crop(pad(x, [(0, max(end, 0)) for end in ends]), [(0, max(-end, 0)) for end in ends])
+    u = pad(w.reshape(1, *kernel, -1), [(0, -k % s) for _, k, s in axes])
+    u = to_blocks(u, strides)[0]
+    return to_blocks(x, strides), u.reshape(*u.shape[:-1], -1, w.shape[-1])
+
+
+def strided_conv(x, w, strides, padding="valid", size=np.asarray):
+    """conv with strides, for any number of taps."""
+    return conv(*over_blocks(x, w, strides, padding), size=size)
+
+
+def strided_filter_gradient(dy, x, w, strides, padding="valid", size=np.asarray):
+    """dw is read off the filter gradient over blocks."""
+    dw = conv_backward(dy, *over_blocks(x, w, strides, padding), size=size)[1]
+    dw = from_blocks(dw.reshape(1, *dw.shape[: len(strides)], -1), strides)
+    return crop(dw, [(0, -k % s) for k, s in zip(w.shape, strides, strict=False)]).reshape(w.shape)
