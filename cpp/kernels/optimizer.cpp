@@ -212,31 +212,55 @@ void for_segments(const UpdateArgs<T>& a, std::int64_t begin, std::int64_t end, 
   }
 }
 
+// The update of elements of variable i.
+template <class T, class Rule>
+struct Elements {
+  Rule rule;
+  T factor, shrink, clip;
+  bool clips;
+  T *w, *slots[3];
+
+  Elements(const UpdateArgs<T>& a, const Rule& of, std::int64_t i)
+      : rule(of),
+        factor(static_cast<T>(a.hyper[kFactor] * (a.scale ? a.scale[i] : 1.0))),
+        shrink(a.layout[3 * i + 2] ? static_cast<T>(a.hyper[kWeightDecay] * *a.learning_rate) : 0),
+        clip(static_cast<T>(a.hyper[kClipValue])),
+        clips(a.hyper[kClipValue] < __builtin_inf()),
+        w(a.w),
+        slots{a.slots[0], a.slots[1], a.slots[2]} {}
+
+  void update(std::int64_t first, std::int64_t last, const T* dw) const {
+    clips ? run<true>(first, last, dw) : run<false>(first, last, dw);
+  }
+
+  // A copy of the members stays in registers, since no store can change it: sgd takes 1.9 instead
+  // of 6.5 cycles for a register, 17 instead of 28 us for the 266 610 weights of the MLP.
+  template <bool kClips>
+  void run(std::int64_t first, std::int64_t last, const T* dw) const {
+    for_lanes<T>(last - first, [=, e = *this](std::int64_t j, std::int64_t lanes) {
+      Vec<T> w = load_lanes(e.w + first + j, lanes), slots[3] = {};
+      Vec<T> g = load_lanes(dw + j, lanes) * e.factor;
+      if (kClips) g = min<T>(max<T>(g, broadcast(-e.clip)), broadcast(e.clip));
+      w -= w * e.shrink;
+      for (int s = 0; s < 3; ++s) {
+        if (Rule::uses(s)) slots[s] = load_lanes(e.slots[s] + first + j, lanes);
+      }
+      e.rule(w, g, slots);
+      store_lanes<T>(e.w + first + j, w, lanes);
+      for (int s = 0; s < 3; ++s) {
+        if (Rule::uses(s)) store_lanes<T>(e.slots[s] + first + j, slots[s], lanes);
+      }
+    });
+  }
+};
+
 template <class T, class Rule>
 void update(const UpdateArgs<T>& a) {
   if (!is_due(a)) return;
   const Rule rule{Step<T>(a)};
-  const T clip = static_cast<T>(a.hyper[kClipValue]);
-  const T decay = static_cast<T>(a.hyper[kWeightDecay] * *a.learning_rate);
   parallel_ranges(a.n, kGrain, [&](std::int64_t begin, std::int64_t end) {
     for_segments(a, begin, end, [&](std::int64_t i, std::int64_t first, std::int64_t last) {
-      const T* dw = a.g[i] + (first - a.layout[3 * i]);
-      const T factor = static_cast<T>(a.hyper[kFactor] * (a.scale ? a.scale[i] : 1.0));
-      const T shrink = a.layout[3 * i + 2] ? decay : T(0);
-      for_lanes<T>(last - first, [&](std::int64_t j, std::int64_t lanes) {
-        Vec<T> w = load_lanes(a.w + first + j, lanes), slots[3] = {};
-        Vec<T> g = load_lanes(dw + j, lanes) * factor;
-        g = min<T>(max<T>(g, broadcast(-clip)), broadcast(clip));
-        w -= w * shrink;
-        for (int s = 0; s < 3; ++s) {
-          if (Rule::uses(s)) slots[s] = load_lanes(a.slots[s] + first + j, lanes);
-        }
-        rule(w, g, slots);
-        store_lanes<T>(a.w + first + j, w, lanes);
-        for (int s = 0; s < 3; ++s) {
-          if (Rule::uses(s)) store_lanes<T>(a.slots[s] + first + j, slots[s], lanes);
-        }
-      });
+      Elements<T, Rule>(a, rule, i).update(first, last, a.g[i] + (first - a.layout[3 * i]));
     });
   });
 }
