@@ -1,5 +1,7 @@
 #include "bindings/arrays.h"
 
+#include "kernels/unary.h"
+
 namespace narae {
 
 std::string shape_text(const Shape& shape) {
@@ -31,6 +33,35 @@ void check_layout(const char* who, const char* name, const py::array& a) {
   const bool native = order == '=' || order == '|';
   if ((a.flags() & kNeeded) != kNeeded || !native)
     fail_type(who, name, "C-contiguous, aligned, native layout", a);
+}
+
+py::dtype bfloat16_dtype() {
+  static PyObject* const dtype =
+      py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16")).release().ptr();
+  return py::reinterpret_borrow<py::dtype>(dtype);
+}
+
+py::array widened(const char* who, const char* name, const py::array& a) {
+  Input<BFloat16> x(who, name, a);
+  Output<float> y(x.shape());
+  run(kernels<Unary<BFloat16>>().cast[kFloat32], x.data(), y.data(), x.size());
+  return y.array();
+}
+
+py::array rounded(const py::array& y) {
+  if (!has_dtype<float>(y)) return y;
+  Input<float> x("cast", "x", y);
+  Output<BFloat16> short_y(x.shape());
+  run(kernels<Unary<float>>().cast[kBFloat16], x.data(), short_y.data(), x.size());
+  return short_y.array();
+}
+py::object rounded(const py::object& y) {
+  return py::isinstance<py::array>(y) ? py::object(rounded(py::cast<py::array>(y))) : y;
+}
+py::tuple rounded(const py::tuple& ys) {
+  py::tuple result(ys.size());
+  for (std::size_t i = 0; i < ys.size(); ++i) result[i] = rounded(py::object(ys[i]));
+  return result;
 }
 
 void keep_while_recorded(const py::array& a) {

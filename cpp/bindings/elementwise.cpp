@@ -19,24 +19,26 @@ py::array binary(const char* who, BinaryRow<T, R> row,
 }
 
 py::array where(const py::array& condition, const py::array& x1, const py::array& x2) {
-  return dispatch<float, double, std::int32_t, std::int64_t, std::uint8_t, bool>(
-      "where", x1, [&](auto zero) -> py::array {
-        using T = decltype(zero);
-        using Bits =
-            std::conditional_t<sizeof(T) == 1, std::uint8_t,
-                               std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>>;
-        Input<bool> c("where", "condition", condition);
-        Input<T> a("where", "x1", x1), b("where", "x2", x2);
-        Shape shape;
-        const auto rows = broadcast<3>("where", {c.shape(), a.shape(), b.shape()}, &shape);
-        Output<T> y(shape);
-        if (y.size()) {
-          run(kernels<Select<Bits>>().where, rows, c.data(),
-              reinterpret_cast<const Bits*>(a.data()), reinterpret_cast<const Bits*>(b.data()),
-              reinterpret_cast<Bits*>(y.data()));
-        }
-        return y.array();
-      });
+  return dispatch<float, double, BFloat16, std::int32_t, std::int64_t, std::uint8_t,
+                  bool>("where", x1, [&](auto zero) -> py::array {
+    using T = decltype(zero);
+    using Bits =
+        std::tuple_element_t<sizeof(T) == 1   ? 0
+                             : sizeof(T) == 2 ? 1
+                             : sizeof(T) == 4 ? 2
+                                              : 3,
+                             std::tuple<std::uint8_t, std::uint16_t, std::uint32_t, std::uint64_t>>;
+    Input<bool> c("where", "condition", condition);
+    Input<T> a("where", "x1", x1), b("where", "x2", x2);
+    Shape shape;
+    const auto rows = broadcast<3>("where", {c.shape(), a.shape(), b.shape()}, &shape);
+    Output<T> y(shape);
+    if (y.size()) {
+      run(kernels<Select<Bits>>().where, rows, c.data(), reinterpret_cast<const Bits*>(a.data()),
+          reinterpret_cast<const Bits*>(b.data()), reinterpret_cast<Bits*>(y.data()));
+    }
+    return y.array();
+  });
 }
 
 // Sums x down to a shape that broadcasts to x's: one run of summed dimensions after the other,

@@ -90,12 +90,14 @@ py::array of_bits(const py::dtype& dtype, Body&& body) {
   switch (dtype.itemsize()) {
     case 1:
       return body(std::uint8_t{});
+    case 2:
+      return body(std::uint16_t{});
     case 4:
       return body(std::uint32_t{});
     case 8:
       return body(std::uint64_t{});
     default:
-      throw py::type_error("narae.ops: expected elements of 1, 4 or 8 bytes.");
+      throw py::type_error("narae.ops: expected elements of 1, 2, 4 or 8 bytes.");
   }
 }
 
@@ -216,12 +218,13 @@ py::array combine(const std::string& how, const py::object& base, const py::arra
       "scatter", values, [&](auto zero) -> py::array {
         using T = decltype(zero);
         using Limits = std::numeric_limits<T>;
+        const Input<T> from("scatter", "values", values);
+        const py::object before =
+            base.is_none() ? base : Input<T>("scatter", "x", py::cast<py::array>(base)).array();
         constexpr T kLargest = Limits::has_infinity ? Limits::infinity() : Limits::max();
         constexpr T kSmallest = Limits::has_infinity ? -Limits::infinity() : Limits::lowest();
         Shape result;
-        ScatterArgs<T> s =
-            scatter_args<T>("scatter", Shape(values.shape(), values.shape() + values.ndim()), index,
-                            axis, size, &result);
+        ScatterArgs<T> s = scatter_args<T>("scatter", from.shape(), index, axis, size, &result);
         const auto& table = kernels<IndexNumbers<T>>();
         auto kernel = table.combine_add;
         if (how == "max") {
@@ -233,7 +236,8 @@ py::array combine(const std::string& how, const py::object& base, const py::arra
         } else if (how != "add") {
           fail_value("scatter", "add, max, min or mul", how);
         }
-        return run_scatter<T>("scatter", kernel, s, result, base, values, values.dtype());
+        return run_scatter<T>("scatter", kernel, s, result, before, from.array(),
+                              from.array().dtype());
       });
 }
 

@@ -38,21 +38,19 @@ struct Axes {
 using AxesArgs = std::pair<int, int>;
 
 template <class T, class Kernel>
-py::array fold(const char* who, const py::array& x, const py::dtype& dtype, AxesArgs axes,
-               bool keepdims, Kernel kernel) {
+py::array fold(const char* who, const py::array& x, AxesArgs axes, bool keepdims, Kernel kernel) {
   Input<T> in(who, "x", x);
   const Axes a(who, in.shape(), axes.first, axes.second, keepdims);
-  py::array y = empty_array(dtype, a.reduced);
+  Output<T> y(a.reduced);
   Workspace<T> workspace(kernels<Reduce<T>>().workspace_size(a.outer, a.R, a.inner));
-  run(kernel, in.data(), static_cast<T*>(y.mutable_data()), a.outer, a.R, a.inner,
-      workspace.data());
-  return y;
+  run(kernel, in.data(), y.data(), a.outer, a.R, a.inner, workspace.data());
+  return y.array();
 }
 
 template <class T>
 py::array fold_plain(const char* who, const py::array& x, AxesArgs axes, bool keepdims,
                      typename Reduce<T>::Fold Reduce<T>::* kernel) {
-  return fold<T>(who, x, x.dtype(), axes, keepdims, kernels<Reduce<T>>().*kernel);
+  return fold<T>(who, x, axes, keepdims, kernels<Reduce<T>>().*kernel);
 }
 
 void check_not_empty(const char* who, const py::array& x, AxesArgs axes) {
@@ -73,9 +71,13 @@ py::array extremum(const char* who, const py::array& x, AxesArgs axes, bool keep
         using T = decltype(zero);
         using K = std::conditional_t<kIsByte<T>, std::uint8_t, T>;
         const auto& table = kernels<Reduce<K>>();
-        const py::array bytes =
-            std::is_same_v<T, bool> ? py::cast<py::array>(x.attr("view")(py::dtype::of<K>())) : x;
-        return fold<K>(who, bytes, x.dtype(), axes, keepdims, kMax ? table.max : table.min);
+        const auto kernel = kMax ? table.max : table.min;
+        if constexpr (std::is_same_v<T, bool>) {
+          const auto bytes = py::cast<py::array>(x.attr("view")(py::dtype::of<K>()));
+          return fold<K>(who, bytes, axes, keepdims, kernel).attr("view")(py::dtype::of<bool>());
+        } else {
+          return fold<K>(who, x, axes, keepdims, kernel);
+        }
       });
 }
 
@@ -229,7 +231,7 @@ const Binding reduce([](py::module_& m) {
       [](const py::array& x, AxesArgs axes, bool keepdims) {
         return dispatch<float, double>("mean", x, [&](auto zero) -> py::array {
           using T = decltype(zero);
-          return fold<T>("mean", x, x.dtype(), axes, keepdims, kernels<ReduceFloat<T>>().mean);
+          return fold<T>("mean", x, axes, keepdims, kernels<ReduceFloat<T>>().mean);
         });
       },
       x, axes, keepdims);

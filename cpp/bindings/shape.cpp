@@ -47,12 +47,14 @@ void move(const char* who, const py::array& from, py::array& to) {
   switch (from.itemsize()) {
     case 1:
       return launch_as(std::uint8_t{});
+    case 2:
+      return launch_as(std::uint16_t{});
     case 4:
       return launch_as(std::uint32_t{});
     case 8:
       return launch_as(std::uint64_t{});
     default:
-      fail_type(who, "x", "1, 4 or 8 bytes per element", from);
+      fail_type(who, "x", "1, 2, 4 or 8 bytes per element", from);
   }
 }
 

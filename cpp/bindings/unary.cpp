@@ -13,7 +13,7 @@ namespace {
 
 template <class Body>
 auto dispatch_any(const char* who, const py::array& x, Body&& body) {
-  return dispatch<float, double, std::int32_t, std::int64_t, std::uint8_t, bool>(
+  return dispatch<float, double, BFloat16, std::int32_t, std::int64_t, std::uint8_t, bool>(
       who, x, std::forward<Body>(body));
 }
 
@@ -21,8 +21,8 @@ py::array cast(const py::array& x, const py::dtype& dtype) {
   return dispatch_any("cast", x, [&](auto zero) -> py::array {
     using T = decltype(zero);
     Input<T> in("cast", "x", x);
-    static const char* const kNames[kDtypes] = {"bool",  "uint8",   "int32",
-                                                "int64", "float32", "float64"};
+    static const char* const kNames[kDtypes] = {"bool",     "uint8",   "int32",  "int64",
+                                                "bfloat16", "float32", "float64"};
     const std::string name = py::cast<std::string>(py::str(dtype));
     for (int to = 0; to < kDtypes; ++to) {
       if (name != kNames[to]) continue;
@@ -30,7 +30,7 @@ py::array cast(const py::array& x, const py::dtype& dtype) {
       run(kernels<Unary<T>>().cast[to], in.data(), y.mutable_data(), in.size());
       return y;
     }
-    fail_type("cast", "dtype", "bool, uint8, int32, int64, float32 or float64", x);
+    fail_type("cast", "dtype", "bool, uint8, int32, int64, bfloat16, float32 or float64", x);
   });
 }
 
@@ -48,7 +48,7 @@ void assign(py::array target, const py::array& value) {
 }
 
 void add_into(py::array target, const py::array& value) {
-  dispatch<float, double>("add_into", target, [&](auto zero) {
+  dispatch<float, double, BFloat16>("add_into", target, [&](auto zero) {
     using T = decltype(zero);
     InOut<T> to("add_into", "target", target);
     Input<T> from("add_into", "value", value);
@@ -66,7 +66,7 @@ py::array full(const Shape& shape, const py::object& value, const py::dtype& dty
   dispatch_any("full", y, [&](auto zero) {
     using T = decltype(zero);
     Input<T> out("full", "y", y);  // checks, and is kept while recorded
-    run(kernels<Unary<T>>().fill, py::cast<T>(value), static_cast<T*>(y.mutable_data()),
+    run(kernels<Unary<T>>().fill, py::cast<Real<T>>(value), static_cast<T*>(y.mutable_data()),
         out.size());
   });
   return y;
@@ -88,7 +88,7 @@ const Binding unary([](py::module_& m) {
     m.def(
         name,
         [name](const py::array& x) {
-          return dispatch<float, double, std::int32_t, std::int64_t, std::uint8_t>(
+          return dispatch<float, double, BFloat16, std::int32_t, std::int64_t, std::uint8_t>(
               name, x, [&](auto zero) -> py::array {
                 using T = decltype(zero);
                 const Unary<T>& table = kernels<Unary<T>>();

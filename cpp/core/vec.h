@@ -1,10 +1,15 @@
 // Vec<T>: one SIMD register of T, on the compilers' vector extensions: + - * / < == ?: work lane by
 // lane, and a scalar operand is broadcast. A kernel written over it compiles to every instruction
 // set without intrinsics.
+//
+// Vec<BFloat16> is Vec<float>: loads widen and stores round to the nearest, halves to the even
+// neighbour, so that one template serves both.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+
+#include "core/bfloat16.h"
 
 #if defined(__clang__)
 #define NARAE_UNROLL _Pragma("unroll")
@@ -32,11 +37,13 @@ template <class T>
 struct VecOf {
   typedef T type __attribute__((vector_size(kVecBytes)));
 };
+template <>
+struct VecOf<BFloat16> : VecOf<float> {};
 template <class T>
 using Vec = typename VecOf<T>::type;
 
 template <class T>
-inline constexpr int kLanes = kVecBytes / static_cast<int>(sizeof(T));
+inline constexpr int kLanes = kVecBytes / static_cast<int>(sizeof(Real<T>));
 
 // The integer of T's width: what comparisons of Vec<T> give, lane by lane 0 or -1.
 template <class T>
@@ -45,6 +52,8 @@ template <>
 struct IntOf<float> {
   using type = std::int32_t;
 };
+template <>
+struct IntOf<BFloat16> : IntOf<float> {};
 template <>
 struct IntOf<double> {
   using type = std::int64_t;
@@ -60,16 +69,85 @@ struct IntOf<std::int64_t> {
 template <class T>
 using Int = typename IntOf<T>::type;
 
+// The bits of a register of bfloat16.
+typedef std::uint16_t Halves __attribute__((vector_size(kVecBytes / 2)));
+typedef std::uint32_t Words __attribute__((vector_size(kVecBytes)));
+
+// By name for GCC, which widens the two halves of h apart and puts them together again.
+NARAE_INLINE Vec<float> widen(Halves h) {
+#if defined(__AVX512F__) && !defined(__clang__)
+  typedef int Ints __attribute__((vector_size(64)));
+  typedef short Shorts __attribute__((vector_size(32)));
+  const auto words = (Words)__builtin_ia32_pmovzxwd512_mask((Shorts)h, Ints{}, 0xffff);
+#elif defined(__AVX2__) && !defined(__clang__)
+  typedef short Shorts __attribute__((vector_size(16)));
+  const auto words = (Words)__builtin_ia32_pmovzxwd256((Shorts)h);
+#else
+  const auto words = __builtin_convertvector(h, Words);
+#endif
+  return (Vec<float>)(words << 16);
+}
+// To the nearest, halves to the even neighbour; a NaN stays one, whatever its payload.
+// vcvtneps2bf16 would make zeros of denormal numbers.
+NARAE_INLINE Halves round_to_halves(Vec<float> v) {
+  const Words bits = (Words)v;
+  const Words rounded = bits + ((bits >> 16 & 1) + 0x7fff);
+  const Words quiet = bits | 0x400000;
+  return __builtin_convertvector((v == v ? rounded : quiet) >> 16, Halves);
+}
+
+NARAE_INLINE float widen(BFloat16 x) {
+  const std::uint32_t bits = std::uint32_t{x.bits} << 16;
+  float y;
+  std::memcpy(&y, &bits, sizeof y);
+  return y;
+}
+NARAE_INLINE BFloat16 round_to_bfloat16(float x) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  bits = x == x ? bits + ((bits >> 16 & 1) + 0x7fff) : bits | 0x400000;
+  return {static_cast<std::uint16_t>(bits >> 16)};
+}
+
+// One element, as the kernel computes with it.
+template <class T>
+NARAE_INLINE Real<T> read(const T* p) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return widen(*p);
+  } else {
+    return *p;
+  }
+}
+template <class T>
+NARAE_INLINE void write(T* p, Real<T> x) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    *p = round_to_bfloat16(x);
+  } else {
+    *p = x;
+  }
+}
+
 template <class T>
 NARAE_INLINE Vec<T> load(const T* p) {  // no alignment needed
-  Vec<T> v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    Halves h;
+    std::memcpy(&h, p, sizeof h);
+    return widen(h);
+  } else {
+    Vec<T> v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+  }
 }
 
 template <class T>
 NARAE_INLINE void store(T* p, Vec<T> v) {
-  std::memcpy(p, &v, sizeof v);
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    const Halves h = round_to_halves(v);
+    std::memcpy(p, &h, sizeof h);
+  } else {
+    std::memcpy(p, &v, sizeof v);
+  }
 }
 
 template <class T>
@@ -77,8 +155,7 @@ NARAE_INLINE Vec<T> broadcast(T x) {
   return x - Vec<T>{};  // x - 0 keeps the sign of zero, 0 + x does not
 }
 
-#if defined(__AVX2__) && !defined(__AVX512F__)
-// Minus one in the first n lanes: what AVX2's masked moves take.
+// Minus one in the first n lanes.
 template <class T>
 NARAE_INLINE Vec<Int<T>> first_lanes(std::int64_t n) {
   Vec<Int<T>> lane;
@@ -86,16 +163,30 @@ NARAE_INLINE Vec<Int<T>> first_lanes(std::int64_t n) {
   for (int i = 0; i < kLanes<T>; ++i) lane[i] = i;
   return lane < static_cast<Int<T>>(n);
 }
-typedef long long Quads __attribute__((vector_size(32)));  // the builtins' name for int64 lanes
+
+// The types that the compilers' builtins want.
+#if defined(__AVX512F__)
+typedef short Shorts __attribute__((vector_size(32)));
+#if defined(__clang__)
+typedef Shorts* ShortsPointer;
+#else
+typedef short* ShortsPointer;
+#endif
+#elif defined(__AVX2__)
+typedef long long Quads __attribute__((vector_size(32)));
 #endif
 
 // The first n lanes from memory, 0 < n < kLanes; the others are `fill`. Masked moves are asked for
 // by name: of the loop GCC makes branches, or a merge with what the stack held, where it finds
 // these cheaper, and a softmax over ten columns took three times as long.
 template <class T>
-NARAE_INLINE Vec<T> load_partial(const T* p, std::int64_t n, T fill = T(0)) {
+NARAE_INLINE Vec<T> load_partial(const T* p, std::int64_t n, Real<T> fill = Real<T>(0)) {
 #if defined(__AVX512F__)
-  if constexpr (sizeof(T) == 4) {
+  if constexpr (sizeof(T) == 2) {
+    const auto v = widen((Halves)__builtin_ia32_loaddquhi256_mask(
+        (ShortsPointer)p, Shorts{}, static_cast<std::uint16_t>((1u << n) - 1)));
+    return first_lanes<float>(n) ? v : broadcast(fill);
+  } else if constexpr (sizeof(T) == 4) {
     return (Vec<T>)__builtin_ia32_loadups512_mask((const float*)p, (Vec<float>)broadcast(fill),
                                                   static_cast<std::uint16_t>((1u << n) - 1));
   } else if constexpr (sizeof(T) == 8) {
@@ -114,15 +205,19 @@ NARAE_INLINE Vec<T> load_partial(const T* p, std::int64_t n, T fill = T(0)) {
   }
 #endif
   const int count = static_cast<int>(n);
-  T lanes[kLanes<T>];
-  for (int i = 0; i < kLanes<T>; ++i) lanes[i] = i < count ? p[i] : fill;
+  Real<T> lanes[kLanes<T>];
+  for (int i = 0; i < kLanes<T>; ++i) lanes[i] = i < count ? read(p + i) : fill;
   return load(lanes);
 }
 
 template <class T>
 NARAE_INLINE void store_partial(T* p, Vec<T> v, std::int64_t n) {
 #if defined(__AVX512F__)
-  if constexpr (sizeof(T) == 4) {
+  if constexpr (sizeof(T) == 2) {
+    __builtin_ia32_storedquhi256_mask((ShortsPointer)p, (Shorts)round_to_halves(v),
+                                      static_cast<std::uint16_t>((1u << n) - 1));
+    return;
+  } else if constexpr (sizeof(T) == 4) {
     __builtin_ia32_storeups512_mask((float*)p, (Vec<float>)v,
                                     static_cast<std::uint16_t>((1u << n) - 1));
     return;
@@ -149,10 +244,25 @@ NARAE_INLINE void store_partial(T* p, Vec<T> v, std::int64_t n) {
   }
 }
 
+NARAE_INLINE void stream_halves(BFloat16* p, Halves h) {
+#if defined(__clang__)
+  __builtin_nontemporal_store(h, reinterpret_cast<Halves*>(p));
+#elif defined(__AVX512F__)
+  typedef float Floats __attribute__((vector_size(32)));
+  __builtin_ia32_movntps256(reinterpret_cast<float*>(p), (Floats)h);
+#elif defined(__AVX__)
+  typedef float Floats __attribute__((vector_size(16)));
+  __builtin_ia32_movntps(reinterpret_cast<float*>(p), (Floats)h);
+#else
+  std::memcpy(p, &h, sizeof h);
+#endif
+}
+
 // Stores past the caches to a kVecBytes-aligned p, without reading the line first: for outputs too
 // large to stay in the cache. finish_streaming() puts the stores before any later one.
 template <class T>
 NARAE_INLINE void stream(T* p, Vec<T> v) {
+  if constexpr (std::is_same_v<T, BFloat16>) return stream_halves(p, round_to_halves(v));
 #if defined(__clang__)
   __builtin_nontemporal_store(v, reinterpret_cast<Vec<T>*>(p));
 #elif defined(__AVX512F__)
@@ -206,16 +316,18 @@ NARAE_INLINE T fold_halves(V v, Combine combine) {
   }
 }
 template <class T>
-NARAE_INLINE T sum(Vec<T> v) {
-  return fold_halves<T, kLanes<T>>(v, [](auto a, auto b) { return a + b; });
+NARAE_INLINE Real<T> sum(Vec<T> v) {
+  return fold_halves<Real<T>, kLanes<T>>(v, [](auto a, auto b) { return a + b; });
 }
 template <class T>
-NARAE_INLINE T max_lane(Vec<T> v) {
-  return fold_halves<T, kLanes<T>>(v, [](auto a, auto b) { return ((b > a) | (b != b)) ? b : a; });
+NARAE_INLINE Real<T> max_lane(Vec<T> v) {
+  return fold_halves<Real<T>, kLanes<T>>(
+      v, [](auto a, auto b) { return ((b > a) | (b != b)) ? b : a; });
 }
 template <class T>
-NARAE_INLINE T min_lane(Vec<T> v) {
-  return fold_halves<T, kLanes<T>>(v, [](auto a, auto b) { return ((b < a) | (b != b)) ? b : a; });
+NARAE_INLINE Real<T> min_lane(Vec<T> v) {
+  return fold_halves<Real<T>, kLanes<T>>(
+      v, [](auto a, auto b) { return ((b < a) | (b != b)) ? b : a; });
 }
 
 // body(offset, lanes) over [0, n): whole registers, then one call with lanes < kLanes for the rest.
@@ -227,7 +339,7 @@ NARAE_INLINE void for_lanes(std::int64_t n, const Body& body) {
 }
 
 template <class T>
-NARAE_INLINE Vec<T> load_lanes(const T* p, std::int64_t lanes, T fill = T(0)) {
+NARAE_INLINE Vec<T> load_lanes(const T* p, std::int64_t lanes, Real<T> fill = Real<T>(0)) {
   return lanes == kLanes<T> ? load(p) : load_partial(p, lanes, fill);
 }
 template <class T>

@@ -468,6 +468,10 @@ const Select<std::uint8_t>& implementation<Select<std::uint8_t>, Isa::NARAE_ISA>
   return NARAE_ISA::kSelect<std::uint8_t>;
 }
 template <>
+const Select<std::uint16_t>& implementation<Select<std::uint16_t>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kSelect<std::uint16_t>;
+}
+template <>
 const Select<std::uint32_t>& implementation<Select<std::uint32_t>, Isa::NARAE_ISA>() {
   return NARAE_ISA::kSelect<std::uint32_t>;
 }

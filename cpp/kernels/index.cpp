@@ -256,6 +256,10 @@ const IndexBits<std::uint8_t>& implementation<IndexBits<std::uint8_t>, Isa::NARA
   return NARAE_ISA::kBits<std::uint8_t>;
 }
 template <>
+const IndexBits<std::uint16_t>& implementation<IndexBits<std::uint16_t>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kBits<std::uint16_t>;
+}
+template <>
 const IndexBits<std::uint32_t>& implementation<IndexBits<std::uint32_t>, Isa::NARAE_ISA>() {
   return NARAE_ISA::kBits<std::uint32_t>;
 }

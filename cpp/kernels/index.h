@@ -41,7 +41,7 @@ struct ScatterArgs {
   T start;
 };
 
-template <class T>  // unsigned integers of 1, 4 or 8 bytes: elements as bits
+template <class T>  // unsigned integers of 1, 2, 4 or 8 bytes: elements as bits
 struct IndexBits {
   void (*take_along_axis)(const T* x, const std::int64_t* index, T* y, std::int64_t A,
                           std::int64_t R, std::int64_t B, std::int64_t I);

@@ -169,6 +169,10 @@ const Move<std::uint8_t>& implementation<Move<std::uint8_t>, Isa::NARAE_ISA>() {
   return NARAE_ISA::kTable<std::uint8_t>;
 }
 template <>
+const Move<std::uint16_t>& implementation<Move<std::uint16_t>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<std::uint16_t>;
+}
+template <>
 const Move<std::uint32_t>& implementation<Move<std::uint32_t>, Isa::NARAE_ISA>() {
   return NARAE_ISA::kTable<std::uint32_t>;
 }

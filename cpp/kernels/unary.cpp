@@ -11,7 +11,7 @@ namespace NARAE_ISA {
 namespace {
 
 template <class T>
-constexpr bool kIsFloat = std::is_floating_point_v<T>;
+constexpr bool kIsFloat = std::is_floating_point_v<Real<T>>;
 
 // ---- vectorized -------------------------------------------------------------------------------
 struct Exp {
@@ -72,7 +72,7 @@ struct Erf {
 template <class F, class T>
 void vector_row(const T* x, T* y, std::int64_t n) {
   for_lanes<T>(n, [&](std::int64_t i, std::int64_t lanes) {
-    store_lanes<T>(y + i, F::template all<T>(load_lanes(x + i, lanes, T(1))), lanes);
+    store_lanes<T>(y + i, F::template all<Real<T>>(load_lanes(x + i, lanes, Real<T>(1))), lanes);
   });
 }
 
@@ -245,7 +245,7 @@ struct Not {
 
 template <class F, class T, class R>
 void scalar_row(const T* x, R* y, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) y[i] = F::one(x[i]);
+  for (std::int64_t i = 0; i < n; ++i) write(y + i, F::one(read(x + i)));
 }
 
 template <class T, class R>
@@ -275,7 +275,13 @@ template <class T, class R>
 void cast(const T* x, void* y, std::int64_t n) {
   R* out = static_cast<R*>(y);
   parallel_ranges(n, kElementGrain, [=](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) out[i] = convert<R>(x[i]);
+    if constexpr (sizeof(Real<T>) == sizeof(Real<R>) && kIsFloat<T> && kIsFloat<R>) {
+      for_lanes<R>(end - begin, [=](std::int64_t i, std::int64_t lanes) {
+        store_lanes<R>(out + begin + i, load_lanes(x + begin + i, lanes), lanes);
+      });
+    } else {
+      for (std::int64_t i = begin; i < end; ++i) write(out + i, convert<Real<R>>(read(x + i)));
+    }
   });
 }
 
@@ -288,16 +294,18 @@ void copy(const T* x, T* y, std::int64_t n) {
 }
 
 template <class T>
-void fill(T value, T* y, std::int64_t n) {
+void fill(Real<T> value, T* y, std::int64_t n) {
+  T element;
+  write(&element, value);
   parallel_ranges(n, 2 * kElementGrain, [=](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) y[i] = value;
+    for (std::int64_t i = begin; i < end; ++i) y[i] = element;
   });
 }
 
 template <class T>
 void add_into(const T* x, T* y, std::int64_t n) {
   parallel_ranges(n, kElementGrain, [=](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) y[i] += x[i];
+    for (std::int64_t i = begin; i < end; ++i) write(y + i, read(y + i) + read(x + i));
   });
 }
 
@@ -368,12 +376,13 @@ constexpr Unary<T> table() {
   }
   t.run_map = run_rows<T, T>;
   t.run_test = run_rows<T, bool>;
-  t.cast[0] = cast<T, bool>;
-  t.cast[1] = cast<T, std::uint8_t>;
-  t.cast[2] = cast<T, std::int32_t>;
-  t.cast[3] = cast<T, std::int64_t>;
-  t.cast[4] = cast<T, float>;
-  t.cast[5] = cast<T, double>;
+  t.cast[kBool] = cast<T, bool>;
+  t.cast[kUint8] = cast<T, std::uint8_t>;
+  t.cast[kInt32] = cast<T, std::int32_t>;
+  t.cast[kInt64] = cast<T, std::int64_t>;
+  t.cast[kBFloat16] = cast<T, BFloat16>;
+  t.cast[kFloat32] = cast<T, float>;
+  t.cast[kFloat64] = cast<T, double>;
   t.copy = copy<T>;
   t.fill = fill<T>;
   if constexpr (kIsFloat<T>) t.add_into = add_into<T>;
@@ -389,6 +398,10 @@ constexpr Unary<T> kTable = table<T>();
 template <>
 const Unary<float>& implementation<Unary<float>, Isa::NARAE_ISA>() {
   return NARAE_ISA::kTable<float>;
+}
+template <>
+const Unary<BFloat16>& implementation<Unary<BFloat16>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<BFloat16>;
 }
 template <>
 const Unary<double>& implementation<Unary<double>, Isa::NARAE_ISA>() {

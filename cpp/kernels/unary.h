@@ -2,7 +2,8 @@
 //
 //   map      exp log sin sqrt floor abs ..., y has x's dtype
 //   test     isnan isinf isfinite logical_not, y is bool
-//   cast     y = (dtype of y) x: floats are cut to integers, integers wrap around, nonzero is true
+//   cast     y = (dtype of y) x: floats are cut to integers, integers wrap around, nonzero is true,
+//            numbers are rounded to bfloat16 by way of float
 //   copy     y = x
 //   fill     y = value
 //   add_into y += x
@@ -12,6 +13,7 @@
 
 #include <cstdint>
 
+#include "core/bfloat16.h"
 #include "kernels/functions.h"
 
 namespace narae {
@@ -20,7 +22,7 @@ template <class T, class R>
 using UnaryRow = void (*)(const T* x, R* y, std::int64_t n);
 
 // What a cast's `to` may be, in the order of `Unary::cast`.
-inline constexpr int kDtypes = 6;  // bool uint8 int32 int64 float32 float64
+enum Dtype { kBool, kUint8, kInt32, kInt64, kBFloat16, kFloat32, kFloat64, kDtypes };
 
 template <class T>
 struct Unary {
@@ -30,7 +32,7 @@ struct Unary {
   void (*run_test)(UnaryRow<T, bool> row, const T* x, bool* y, std::int64_t n);
   void (*cast[kDtypes])(const T* x, void* y, std::int64_t n);
   void (*copy)(const T* x, T* y, std::int64_t n);
-  void (*fill)(T value, T* y, std::int64_t n);
+  void (*fill)(Real<T> value, T* y, std::int64_t n);
   void (*add_into)(const T* x, T* y, std::int64_t n);
 };
 

@@ -8,7 +8,7 @@ import platform
 
 from narae import _core
 
-_FLOATS = ("float32", "float64")
+_FLOATS = ("bfloat16", "float32", "float64")
 _LAYOUTS = ("channels_last", "channels_first")
 _settings = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"}
 
@@ -19,9 +19,11 @@ def floatx() -> str:
 
 
 def set_floatx(value: str) -> None:
-    """Sets the default float dtype: `"float32"` or `"float64"`."""
+    """Sets the default float dtype: `"float32"`, `"float64"` or `"bfloat16"`."""
     if value not in _FLOATS:
         raise ValueError(f"narae.config.set_floatx: expected one of {_FLOATS}. Received: {value!r}")
+    if value == "bfloat16":  # NumPy learns the name
+        import ml_dtypes  # noqa: F401
     _settings["floatx"] = value
 
 

@@ -1,14 +1,18 @@
-"""Dtypes: the names narae knows, and which dtype the result of an operation has."""
+"""Dtypes: the names narae knows, and which dtype the result of an operation has.
+
+bfloat16 is ml_dtypes', as in JAX and TensorFlow. The package is imported when the dtype is first
+named; `np.dtype("bfloat16")` is known from then on.
+"""
 
 import numpy as np
 
 from narae.engine import config
 
-FLOATS = ("float32", "float64")
+FLOATS = ("bfloat16", "float32", "float64")
 INTS = ("uint8", "int32", "int64")
 ALL = ("bool", *INTS, *FLOATS)
 
-_NAMES = {np.dtype(name): name for name in ALL}
+_NAMES = {np.dtype(name): name for name in ALL if name != "bfloat16"}
 # What NumPy has and narae does not is widened on the way in.
 _WIDENED = {
     np.dtype("int8"): "int32",
@@ -19,6 +23,13 @@ _WIDENED = {
     np.dtype("float16"): "float32",
 }
 _ORDER = {name: rank for rank, name in enumerate(ALL)}
+
+
+def _know_bfloat16() -> None:
+    """Adds bfloat16 to what `np.dtype` and narae know."""
+    import ml_dtypes
+
+    _NAMES.setdefault(np.dtype(ml_dtypes.bfloat16), "bfloat16")
 
 
 def name_of(dtype: np.dtype) -> str:
@@ -35,6 +46,8 @@ def standardize_dtype(dtype) -> str:
     if dtype is None:
         return config.floatx()
     if isinstance(dtype, str) and dtype in _ORDER:
+        if dtype == "bfloat16":
+            _know_bfloat16()
         return dtype
     if dtype is float:
         return config.floatx()
@@ -42,17 +55,29 @@ def standardize_dtype(dtype) -> str:
         return "int32"
     try:
         known = np.dtype(dtype).newbyteorder("=")
-        return _NAMES[known]
-    except (TypeError, KeyError):
-        raise ValueError(
-            f"narae: expected a dtype out of {', '.join(ALL)}. Received: {dtype!r}"
-        ) from None
+        name = None if known in _WIDENED else storage_dtype(known)
+    except TypeError:
+        name = None
+    if name is None:
+        raise ValueError(f"narae: expected a dtype out of {', '.join(ALL)}. Received: {dtype!r}")
+    return name
 
 
 def storage_dtype(dtype: np.dtype) -> str | None:
     """Returns the dtype that holds arrays of `dtype` in narae, or None when none does."""
     native = dtype.newbyteorder("=")
+    if native.name == "bfloat16":
+        _know_bfloat16()
     return _NAMES.get(native) or _WIDENED.get(native)
+
+
+def finfo(dtype: str):
+    """Returns what `np.finfo` tells of a float dtype: `max`, `min`, `eps` ..."""
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        return ml_dtypes.finfo(dtype)
+    return np.finfo(dtype)
 
 
 def is_float(dtype: str) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from narae import _core
 from narae.engine import SeedGenerator, Tensor, config, convert_to_tensor, no_gradients, op, record
-from narae.engine.dtypes import standardize_dtype
+from narae.engine.dtypes import FLOATS, standardize_dtype
 from narae.engine.random import next_key
 from narae.ops.elementwise import cast, floating, multiply, where
 
@@ -31,9 +31,6 @@ def _dtype(who: str, dtype: Any, allowed: tuple[str, ...]) -> np.dtype:
             f"narae.random.{who}: expected dtype to be one of {allowed}. Received: dtype={dtype!r}"
         )
     return np.dtype(name)
-
-
-_FLOATS = ("float32", "float64")
 
 
 def uniform(
@@ -64,7 +61,7 @@ def uniform(
     >>> narae.random.uniform((2, 3), seed=1).shape
     (2, 3)
     """
-    dtype = _dtype("uniform", config.floatx() if dtype is None else dtype, _FLOATS)
+    dtype = _dtype("uniform", config.floatx() if dtype is None else dtype, FLOATS)
     key = next_key(seed).array
     return Tensor(_core.random_uniform(key, _sizes(shape), float(minval), float(maxval), dtype))
 
@@ -84,7 +81,7 @@ def normal(
     Returns:
         A tensor of the given shape.
     """
-    dtype = _dtype("normal", dtype, _FLOATS)
+    dtype = _dtype("normal", dtype, FLOATS)
     key = next_key(seed).array
     return Tensor(_core.random_normal(key, _sizes(shape), float(mean), float(stddev), dtype))
 
@@ -104,7 +101,7 @@ def truncated_normal(
     Returns:
         A tensor of the given shape.
     """
-    dtype = _dtype("truncated_normal", dtype, _FLOATS)
+    dtype = _dtype("truncated_normal", dtype, FLOATS)
     key = next_key(seed).array
     return Tensor(
         _core.random_truncated_normal(key, _sizes(shape), float(mean), float(stddev), dtype)
