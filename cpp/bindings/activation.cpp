@@ -6,28 +6,30 @@ namespace narae {
 namespace {
 
 py::array forward(const char* name, const py::array& x, double p0, double p1, double p2) {
-  return dispatch<float, double>(name, x, [&](auto zero) -> py::array {
+  return dispatch<float, double, BFloat16>(name, x, [&](auto zero) -> py::array {
     using T = decltype(zero);
+    using R = Real<T>;
     Input<T> in(name, "x", x);
     Output<T> y(in.shape());
     const Activation<T>& table = kernels<Activation<T>>();
     run(table.run_forward, table.forward.find(name), in.data(), y.data(), in.size(),
-        ActivationParameters<T>{{T(p0), T(p1), T(p2)}});
+        ActivationParameters<T>{{R(p0), R(p1), R(p2)}});
     return y.array();
   });
 }
 
 py::array backward(const char* name, const py::array& dy, const py::array& x, double p0, double p1,
                    double p2) {
-  return dispatch<float, double>(name, dy, [&](auto zero) -> py::array {
+  return dispatch<float, double, BFloat16>(name, dy, [&](auto zero) -> py::array {
     using T = decltype(zero);
+    using R = Real<T>;
     Input<T> gradient(name, "dy", dy), in(name, "x", x);
     if (gradient.shape() != in.shape())
       fail_value(name, "dy of shape " + shape_text(in.shape()), shape_text(gradient.shape()));
     Output<T> dx(in.shape());
     const Activation<T>& table = kernels<Activation<T>>();
     run(table.run_backward, table.backward.find(name), gradient.data(), in.data(), dx.data(),
-        in.size(), ActivationParameters<T>{{T(p0), T(p1), T(p2)}});
+        in.size(), ActivationParameters<T>{{R(p0), R(p1), R(p2)}});
     return dx.array();
   });
 }

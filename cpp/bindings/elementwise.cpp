@@ -44,7 +44,7 @@ py::array where(const py::array& condition, const py::array& x1, const py::array
 // Sums x down to a shape that broadcasts to x's: one run of summed dimensions after the other,
 // outermost first.
 py::array sum_to_shape(const py::array& x, const Shape& shape) {
-  return dispatch<float, double>("sum_to_shape", x, [&](auto zero) -> py::array {
+  return dispatch<float, double, BFloat16>("sum_to_shape", x, [&](auto zero) -> py::array {
     using T = decltype(zero);
     const char* who = "sum_to_shape";
     check_layout(who, "x", x);
@@ -68,7 +68,7 @@ py::array sum_to_shape(const py::array& x, const Shape& shape) {
       for (std::size_t d = begin; d < end; ++d) left[d] = 1;
       Input<T> from(who, "x", now);
       Output<T> y(left);
-      Workspace<T> workspace(table.sum_to_workspace(O, R, I));
+      Workspace<Real<T>> workspace(table.sum_to_workspace(O, R, I));
       if (y.size()) run(table.sum_to, from.data(), y.data(), O, R, I, workspace.data());
       now = y.array();
     }
@@ -116,7 +116,7 @@ void define_binary(py::module_& m) {
 }
 
 const Binding elementwise([](py::module_& m) {
-  define_binary<float, double, std::int32_t, std::int64_t, std::uint8_t, bool>(m);
+  define_binary<float, double, BFloat16, std::int32_t, std::int64_t, std::uint8_t, bool>(m);
   m.def("where", where, py::arg("condition"), py::arg("x1"), py::arg("x2"));
   m.def("sum_to_shape", sum_to_shape, py::arg("x"), py::arg("shape"));
 });

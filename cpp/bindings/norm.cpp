@@ -39,15 +39,17 @@ constexpr const char* kBatch = "batch_normalization";
 
 Arrays layer_forward(const py::array& x, const py::object& gamma, const py::object& beta,
                      double epsilon) {
-  return dispatch<float, double>(kLayer, x, [&](auto zero) -> Arrays {
+  return dispatch<float, double, BFloat16>(kLayer, x, [&](auto zero) -> Arrays {
     using T = decltype(zero);
+    using R = Real<T>;
     Input<T> in(kLayer, "x", x);
     const Rows<T> rows(kLayer, in);
-    const auto scale = parameter<T>(kLayer, "gamma", gamma, rows.C),
-               shift = parameter<T>(kLayer, "beta", beta, rows.C);
-    Output<T> y(in.shape()), mean({rows.N}), r({rows.N});
+    const auto scale = parameter<R>(kLayer, "gamma", gamma, rows.C),
+               shift = parameter<R>(kLayer, "beta", beta, rows.C);
+    Output<T> y(in.shape());
+    Output<R> mean({rows.N}), r({rows.N});
     run(kernels<Norm<T>>().layer_forward, in.data(), scale.data(), shift.data(), y.data(),
-        mean.data(), r.data(), rows.N, rows.C, static_cast<T>(epsilon));
+        mean.data(), r.data(), rows.N, rows.C, static_cast<R>(epsilon));
     return {y.array(), mean.array(), r.array()};
   });
 }
@@ -56,16 +58,19 @@ Arrays layer_forward(const py::array& x, const py::object& gamma, const py::obje
 Arrays layer_backward(const py::array& dy, const py::array& x, const py::object& gamma,
                       const py::array& mean, const py::array& r, bool want_dgamma,
                       bool want_dbeta) {
-  return dispatch<float, double>(kLayer, x, [&](auto zero) -> Arrays {
+  return dispatch<float, double, BFloat16>(kLayer, x, [&](auto zero) -> Arrays {
     using T = decltype(zero);
-    Input<T> d(kLayer, "dy", dy), in(kLayer, "x", x), m(kLayer, "mean", mean), inv(kLayer, "r", r);
+    using R = Real<T>;
+    Input<T> d(kLayer, "dy", dy), in(kLayer, "x", x);
+    Input<R> m(kLayer, "mean", mean), inv(kLayer, "r", r);
     const Rows<T> rows(kLayer, in);
-    const auto scale = parameter<T>(kLayer, "gamma", gamma, rows.C);
+    const auto scale = parameter<R>(kLayer, "gamma", gamma, rows.C);
     check_shape(kLayer, "dy", d.shape(), in.shape());
     check_shape(kLayer, "mean", m.shape(), {rows.N});
     check_shape(kLayer, "r", inv.shape(), {rows.N});
-    Output<T> dx(in.shape()), dgamma({rows.C}), dbeta({rows.C});
-    Workspace<T> workspace(kernels<Norm<T>>().rows_workspace_size(rows.N, rows.C));
+    Output<T> dx(in.shape());
+    Output<R> dgamma({rows.C}), dbeta({rows.C});
+    Workspace<R> workspace(kernels<Norm<T>>().rows_workspace_size(rows.N, rows.C));
     run(kernels<Norm<T>>().layer_backward, d.data(), in.data(), scale.data(), m.data(), inv.data(),
         dx.data(), want_dgamma ? dgamma.data() : nullptr, want_dbeta ? dbeta.data() : nullptr,
         rows.N, rows.C, workspace.data());
@@ -75,29 +80,34 @@ Arrays layer_backward(const py::array& dy, const py::array& x, const py::object&
 }
 
 Arrays rms_forward(const py::array& x, const py::object& gamma, double epsilon) {
-  return dispatch<float, double>(kRms, x, [&](auto zero) -> Arrays {
+  return dispatch<float, double, BFloat16>(kRms, x, [&](auto zero) -> Arrays {
     using T = decltype(zero);
+    using R = Real<T>;
     Input<T> in(kRms, "x", x);
     const Rows<T> rows(kRms, in);
-    const auto scale = parameter<T>(kRms, "scale", gamma, rows.C);
-    Output<T> y(in.shape()), r({rows.N});
+    const auto scale = parameter<R>(kRms, "scale", gamma, rows.C);
+    Output<T> y(in.shape());
+    Output<R> r({rows.N});
     run(kernels<Norm<T>>().rms_forward, in.data(), scale.data(), y.data(), r.data(), rows.N, rows.C,
-        static_cast<T>(epsilon));
+        static_cast<R>(epsilon));
     return {y.array(), r.array()};
   });
 }
 
 Arrays rms_backward(const py::array& dy, const py::array& x, const py::object& gamma,
                     const py::array& r, bool want_dgamma) {
-  return dispatch<float, double>(kRms, x, [&](auto zero) -> Arrays {
+  return dispatch<float, double, BFloat16>(kRms, x, [&](auto zero) -> Arrays {
     using T = decltype(zero);
-    Input<T> d(kRms, "dy", dy), in(kRms, "x", x), inv(kRms, "r", r);
+    using R = Real<T>;
+    Input<T> d(kRms, "dy", dy), in(kRms, "x", x);
+    Input<R> inv(kRms, "r", r);
     const Rows<T> rows(kRms, in);
-    const auto scale = parameter<T>(kRms, "scale", gamma, rows.C);
+    const auto scale = parameter<R>(kRms, "scale", gamma, rows.C);
     check_shape(kRms, "dy", d.shape(), in.shape());
     check_shape(kRms, "r", inv.shape(), {rows.N});
-    Output<T> dx(in.shape()), dgamma({rows.C});
-    Workspace<T> workspace(kernels<Norm<T>>().rows_workspace_size(rows.N, rows.C));
+    Output<T> dx(in.shape());
+    Output<R> dgamma({rows.C});
+    Workspace<R> workspace(kernels<Norm<T>>().rows_workspace_size(rows.N, rows.C));
     run(kernels<Norm<T>>().rms_backward, d.data(), in.data(), scale.data(), inv.data(), dx.data(),
         want_dgamma ? dgamma.data() : nullptr, rows.N, rows.C, workspace.data());
     return {dx.array(), want_dgamma ? py::object(dgamma.array()) : py::none()};
@@ -113,7 +123,7 @@ struct Channels {
     if (x.ndim() != 3) fail_value(kBatch, "three dimensions", "x.shape=" + shape_text(x.shape()));
     N = x.shape(0), S = x.shape(1), C = x.shape(2);
   }
-  void check_moments(const Input<T>& mean, const Input<T>& variance) const {
+  void check_moments(const Input<Real<T>>& mean, const Input<Real<T>>& variance) const {
     check_shape(kBatch, "mean", mean.shape(), {N, C});
     check_shape(kBatch, "variance", variance.shape(), {N, C});
   }
@@ -130,13 +140,14 @@ struct Channels {
 
 // mean, variance (N, C) of x (N, S, C).
 Arrays channel_moments(const py::array& x, std::int64_t groups) {
-  return dispatch<float, double>(kBatch, x, [&](auto zero) -> Arrays {
+  return dispatch<float, double, BFloat16>(kBatch, x, [&](auto zero) -> Arrays {
     using T = decltype(zero);
+    using R = Real<T>;
     Input<T> in(kBatch, "x", x);
     const Channels<T> c(in);
     c.check_groups(groups);
-    Output<T> mean({c.N, c.C}), variance({c.N, c.C});
-    Workspace<T> workspace(c.workspace_size());
+    Output<R> mean({c.N, c.C}), variance({c.N, c.C});
+    Workspace<R> workspace(c.workspace_size());
     run(kernels<Norm<T>>().channel_moments, in.data(), mean.data(), variance.data(), c.N, c.S, c.C,
         groups, workspace.data());
     return {mean.array(), variance.array()};
@@ -145,17 +156,19 @@ Arrays channel_moments(const py::array& x, std::int64_t groups) {
 
 py::array channel_forward(const py::array& x, const py::array& mean, const py::array& variance,
                           const py::object& gamma, const py::object& beta, double epsilon) {
-  return dispatch<float, double>(kBatch, x, [&](auto zero) -> py::array {
+  return dispatch<float, double, BFloat16>(kBatch, x, [&](auto zero) -> py::array {
     using T = decltype(zero);
-    Input<T> in(kBatch, "x", x), m(kBatch, "mean", mean), v(kBatch, "variance", variance);
+    using R = Real<T>;
+    Input<T> in(kBatch, "x", x);
+    Input<R> m(kBatch, "mean", mean), v(kBatch, "variance", variance);
     const Channels<T> c(in);
     c.check_moments(m, v);
-    const auto scale = parameter<T>(kBatch, "gamma", gamma, c.C),
-               shift = parameter<T>(kBatch, "beta", beta, c.C);
+    const auto scale = parameter<R>(kBatch, "gamma", gamma, c.C),
+               shift = parameter<R>(kBatch, "beta", beta, c.C);
     Output<T> y(in.shape());
-    Workspace<T> workspace(c.workspace_size());
+    Workspace<R> workspace(c.workspace_size());
     run(kernels<Norm<T>>().channel_forward, in.data(), m.data(), v.data(), scale.data(),
-        shift.data(), y.data(), c.N, c.S, c.C, static_cast<T>(epsilon), workspace.data());
+        shift.data(), y.data(), c.N, c.S, c.C, static_cast<R>(epsilon), workspace.data());
     return y.array();
   });
 }
@@ -163,17 +176,18 @@ py::array channel_forward(const py::array& x, const py::array& mean, const py::a
 // dgamma, dbeta (N, C): sums over the positions alone.
 Arrays channel_sums(const py::array& dy, const py::array& x, const py::array& mean,
                     const py::array& variance, double epsilon) {
-  return dispatch<float, double>(kBatch, x, [&](auto zero) -> Arrays {
+  return dispatch<float, double, BFloat16>(kBatch, x, [&](auto zero) -> Arrays {
     using T = decltype(zero);
-    Input<T> d(kBatch, "dy", dy), in(kBatch, "x", x), m(kBatch, "mean", mean),
-        v(kBatch, "variance", variance);
+    using R = Real<T>;
+    Input<T> d(kBatch, "dy", dy), in(kBatch, "x", x);
+    Input<R> m(kBatch, "mean", mean), v(kBatch, "variance", variance);
     const Channels<T> c(in);
     check_shape(kBatch, "dy", d.shape(), in.shape());
     c.check_moments(m, v);
-    Output<T> dgamma({c.N, c.C}), dbeta({c.N, c.C});
-    Workspace<T> workspace(c.workspace_size());
+    Output<R> dgamma({c.N, c.C}), dbeta({c.N, c.C});
+    Workspace<R> workspace(c.workspace_size());
     run(kernels<Norm<T>>().channel_sums, d.data(), in.data(), m.data(), v.data(), dgamma.data(),
-        dbeta.data(), c.N, c.S, c.C, static_cast<T>(epsilon), workspace.data());
+        dbeta.data(), c.N, c.S, c.C, static_cast<R>(epsilon), workspace.data());
     return {dgamma.array(), dbeta.array()};
   });
 }
@@ -182,20 +196,22 @@ py::array channel_backward(const py::array& dy, const py::array& x, const py::ar
                            const py::array& variance, const py::object& gamma,
                            const py::array& dgamma, const py::array& dbeta, std::int64_t groups,
                            double epsilon) {
-  return dispatch<float, double>(kBatch, x, [&](auto zero) -> py::array {
+  return dispatch<float, double, BFloat16>(kBatch, x, [&](auto zero) -> py::array {
     using T = decltype(zero);
-    Input<T> d(kBatch, "dy", dy), in(kBatch, "x", x), m(kBatch, "mean", mean),
-        v(kBatch, "variance", variance), dg(kBatch, "dgamma", dgamma), db(kBatch, "dbeta", dbeta);
+    using R = Real<T>;
+    Input<T> d(kBatch, "dy", dy), in(kBatch, "x", x);
+    Input<R> m(kBatch, "mean", mean), v(kBatch, "variance", variance), dg(kBatch, "dgamma", dgamma),
+        db(kBatch, "dbeta", dbeta);
     const Channels<T> c(in);
     c.check_groups(groups);
     check_shape(kBatch, "dy", d.shape(), in.shape());
     c.check_moments(m, v);
     c.check_moments(dg, db);
-    const auto scale = parameter<T>(kBatch, "gamma", gamma, c.C);
+    const auto scale = parameter<R>(kBatch, "gamma", gamma, c.C);
     Output<T> dx(in.shape());
-    Workspace<T> workspace(c.workspace_size());
+    Workspace<R> workspace(c.workspace_size());
     run(kernels<Norm<T>>().channel_backward, d.data(), in.data(), m.data(), v.data(), scale.data(),
-        dg.data(), db.data(), dx.data(), c.N, c.S, c.C, groups, static_cast<T>(epsilon),
+        dg.data(), db.data(), dx.data(), c.N, c.S, c.C, groups, static_cast<R>(epsilon),
         workspace.data());
     return dx.array();
   });

@@ -51,7 +51,7 @@ template <bool kMax>
 py::array forward(const py::array& x, const Sizes& out, const Sizes& window, const Sizes& strides,
                   const Sizes& before) {
   const char* who = kMax ? "max_pool" : "average_pool";
-  return dispatch<float, double>(who, x, [&](auto zero) -> py::array {
+  return dispatch<float, double, BFloat16>(who, x, [&](auto zero) -> py::array {
     using T = decltype(zero);
     Input<T> in(who, "inputs", x);
     const PoolShape s = pool_shape(who, in.shape(), out, window, strides, before);
@@ -64,7 +64,7 @@ py::array forward(const py::array& x, const Sizes& out, const Sizes& window, con
 
 py::array max_backward(const py::array& dy, const py::array& x, const py::array& y,
                        const Sizes& window, const Sizes& strides, const Sizes& before) {
-  return dispatch<float, double>("max_pool", x, [&](auto zero) -> py::array {
+  return dispatch<float, double, BFloat16>("max_pool", x, [&](auto zero) -> py::array {
     using T = decltype(zero);
     Input<T> dy_in("max_pool", "dy", dy), x_in("max_pool", "inputs", x), y_in("max_pool", "y", y);
     const Shape shape = y_in.shape();
@@ -81,7 +81,7 @@ py::array max_backward(const py::array& dy, const py::array& x, const py::array&
 
 py::array average_backward(const py::array& dy, const Sizes& in_size, const Sizes& window,
                            const Sizes& strides, const Sizes& before) {
-  return dispatch<float, double>("average_pool", dy, [&](auto zero) -> py::array {
+  return dispatch<float, double, BFloat16>("average_pool", dy, [&](auto zero) -> py::array {
     using T = decltype(zero);
     Input<T> in("average_pool", "dy", dy);
     const Shape shape = in.shape();

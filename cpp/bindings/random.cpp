@@ -68,12 +68,12 @@ py::array normal(const py::array& key, const Shape& shape, double mean, double s
 py::array dropout(const py::array& key, const py::array& x, double rate) {
   Key in("dropout", key);
   const std::uint32_t drop = threshold("dropout", "rate", rate, rate);
-  return dispatch<float, double>("dropout", x, [&](auto zero) -> py::array {
+  return dispatch<float, double, BFloat16>("dropout", x, [&](auto zero) -> py::array {
     using T = decltype(zero);
     Input<T> values("dropout", "x", x);
     Output<T> y(values.shape());
     run(kernels<Random<T>>().dropout, in.data(), values.data(), y.data(), y.size(), drop,
-        static_cast<T>(rate < 1 ? 1 / (1 - rate) : 0));
+        static_cast<Real<T>>(rate < 1 ? 1 / (1 - rate) : 0));
     return y.array();
   });
 }

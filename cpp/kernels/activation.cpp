@@ -314,7 +314,7 @@ struct Clip {  // p = low, high
 template <class F, class T>
 void forward_row(const T* x, T* y, std::int64_t n, const ActivationParameters<T>& p) {
   for_lanes<T>(n, [&](std::int64_t i, std::int64_t lanes) {
-    store_lanes<T>(y + i, F::template y<T>(load_lanes(x + i, lanes), p.value), lanes);
+    store_lanes<T>(y + i, F::template y<Real<T>>(load_lanes(x + i, lanes), p.value), lanes);
   });
 }
 
@@ -327,9 +327,10 @@ template <class F, class T>
 void backward_row(const T* dy, const T* x, T* dx, std::int64_t n,
                   const ActivationParameters<T>& p) {
   for_lanes<T>(n, [&](std::int64_t i, std::int64_t lanes) {
-    store_lanes<T>(dx + i,
-                   F::template dx<T>(load_lanes(dy + i, lanes), load_lanes(x + i, lanes), p.value),
-                   lanes);
+    store_lanes<T>(
+        dx + i,
+        F::template dx<Real<T>>(load_lanes(dy + i, lanes), load_lanes(x + i, lanes), p.value),
+        lanes);
   });
 }
 
@@ -426,6 +427,10 @@ constexpr Activation<T> kTable = {list(kForward<T>), list(kBackward<T>), list(kP
 template <>
 const Activation<float>& implementation<Activation<float>, Isa::NARAE_ISA>() {
   return NARAE_ISA::kTable<float>;
+}
+template <>
+const Activation<BFloat16>& implementation<Activation<BFloat16>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<BFloat16>;
 }
 template <>
 const Activation<double>& implementation<Activation<double>, Isa::NARAE_ISA>() {

@@ -9,13 +9,14 @@
 
 #include <cstdint>
 
+#include "core/bfloat16.h"
 #include "kernels/functions.h"
 
 namespace narae {
 
 template <class T>
 struct ActivationParameters {
-  T value[3];
+  Real<T> value[3];
 };
 
 template <class T>

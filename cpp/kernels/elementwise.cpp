@@ -11,7 +11,7 @@ namespace NARAE_ISA {
 namespace {
 
 template <class T>
-constexpr bool kIsFloat = std::is_floating_point_v<T>;
+constexpr bool kIsFloat = std::is_floating_point_v<Real<T>>;
 
 // Integers wrap around: computed in unsigned arithmetic, at least 32 bits wide.
 template <class T>
@@ -229,9 +229,9 @@ struct Xor {
 template <class F, class T, bool kMoveA, bool kMoveB>
 inline void vector_row(const T* a, const T* b, T* y, std::int64_t n) {
   for_lanes<T>(n, [&](std::int64_t i, std::int64_t lanes) {
-    const Vec<T> va = kMoveA ? load_lanes(a + i, lanes) : broadcast(*a);
-    const Vec<T> vb = kMoveB ? load_lanes(b + i, lanes) : broadcast(*b);
-    store_lanes<T>(y + i, F::template all<T>(va, vb), lanes);
+    const Vec<T> va = kMoveA ? load_lanes(a + i, lanes) : broadcast(read(a));
+    const Vec<T> vb = kMoveB ? load_lanes(b + i, lanes) : broadcast(read(b));
+    store_lanes<T>(y + i, F::template all<Real<T>>(va, vb), lanes);
   });
 }
 
@@ -246,14 +246,15 @@ void vector_row(const T* a, std::int64_t a_step, const T* b, std::int64_t b_step
 template <class F, class T, class R>
 void scalar_row(const T* a, std::int64_t a_step, const T* b, std::int64_t b_step, R* y,
                 std::int64_t n) {
+  const auto one = [](Real<T> a_i, Real<T> b_i) { return F::template one<Real<T>>(a_i, b_i); };
   if (!b_step) {
-    const T b0 = *b;
-    for (std::int64_t i = 0; i < n; ++i) y[i] = F::template one<T>(a[i], b0);
+    const Real<T> b0 = read(b);
+    for (std::int64_t i = 0; i < n; ++i) write(y + i, one(read(a + i), b0));
   } else if (!a_step) {
-    const T a0 = *a;
-    for (std::int64_t i = 0; i < n; ++i) y[i] = F::template one<T>(a0, b[i]);
+    const Real<T> a0 = read(a);
+    for (std::int64_t i = 0; i < n; ++i) write(y + i, one(a0, read(b + i)));
   } else {
-    for (std::int64_t i = 0; i < n; ++i) y[i] = F::template one<T>(a[i], b[i]);
+    for (std::int64_t i = 0; i < n; ++i) write(y + i, one(read(a + i), read(b + i)));
   }
 }
 
@@ -316,7 +317,7 @@ std::int64_t sum_to_workspace(std::int64_t O, std::int64_t R, std::int64_t I) {
 
 // y = the sum of n contiguous elements, in four registers.
 template <class T>
-T sum_row(const T* x, std::int64_t n) {
+Real<T> sum_row(const T* x, std::int64_t n) {
   Vec<T> total[4] = {};
   std::int64_t i = 0;
   for (; i + 4 * kLanes<T> <= n; i += 4 * kLanes<T>) {
@@ -328,10 +329,10 @@ T sum_row(const T* x, std::int64_t n) {
 }
 
 // y[i] = sum_r x[r,i] for i < cols; the rows of x are I apart.
-template <class T>
-void sum_piece(const T* x, T* y, std::int64_t rows, std::int64_t cols, std::int64_t I) {
+template <class T, class Y>
+void sum_piece(const T* x, Y* y, std::int64_t rows, std::int64_t cols, std::int64_t I) {
   if (I == 1) {
-    *y = sum_row(x, rows);
+    write(y, sum_row(x, rows));
     return;
   }
   std::int64_t i = 0;
@@ -340,31 +341,34 @@ void sum_piece(const T* x, T* y, std::int64_t rows, std::int64_t cols, std::int6
     for (std::int64_t r = 0; r < rows; ++r) {
       for (int k = 0; k < 4; ++k) total[k] += load(x + r * I + i + k * kLanes<T>);
     }
-    for (int k = 0; k < 4; ++k) store<T>(y + i + k * kLanes<T>, total[k]);
+    for (int k = 0; k < 4; ++k) store<Y>(y + i + k * kLanes<T>, total[k]);
   }
   for_lanes<T>(cols - i, [&](std::int64_t j, std::int64_t lanes) {
     Vec<T> total = {};
     for (std::int64_t r = 0; r < rows; ++r) total += load_lanes(x + r * I + i + j, lanes);
-    store_lanes<T>(y + i + j, total, lanes);
+    store_lanes<Y>(y + i + j, total, lanes);
   });
 }
 
 // Sums pieces of rows, then the sums of the pieces.
-template <class T>
-void sum_to(const T* x, T* y, std::int64_t O, std::int64_t R, std::int64_t I, T* workspace) {
+template <class T, class Y>
+void sum_to(const T* x, Y* y, std::int64_t O, std::int64_t R, std::int64_t I, Real<T>* workspace) {
   const std::int64_t rows = sum_rows(R, I), pieces = sum_pieces(R, I);
   const std::int64_t strips = (I + kSumCols - 1) / kSumCols;
-  T* to = pieces > 1 ? workspace : y;
   const std::int64_t grain = kSumGrain / (rows * (I < kSumCols ? I : kSumCols) + 1) + 1;
-  parallel_ranges(O * pieces * strips, grain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t n = begin; n < end; ++n) {
-      const std::int64_t piece = n / strips, i = n % strips * kSumCols;
-      const std::int64_t o = piece / pieces, r = piece % pieces * rows;
-      sum_piece(x + (o * R + r) * I + i, to + piece * I + i, rows < R - r ? rows : R - r,
-                kSumCols < I - i ? kSumCols : I - i, I);
-    }
-  });
-  if (pieces > 1) sum_to(workspace, y, O, pieces, I, workspace + O * pieces * I);
+  const auto sum_pieces_to = [&](auto* to) {
+    parallel_ranges(O * pieces * strips, grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t n = begin; n < end; ++n) {
+        const std::int64_t piece = n / strips, i = n % strips * kSumCols;
+        const std::int64_t o = piece / pieces, r = piece % pieces * rows;
+        sum_piece(x + (o * R + r) * I + i, to + piece * I + i, rows < R - r ? rows : R - r,
+                  kSumCols < I - i ? kSumCols : I - i, I);
+      }
+    });
+  };
+  if (pieces == 1) return sum_pieces_to(y);
+  sum_pieces_to(workspace);
+  sum_to(workspace, y, O, pieces, I, workspace + O * pieces * I);
 }
 
 // ---- tables -----------------------------------------------------------------------------------
@@ -424,7 +428,7 @@ constexpr Elementwise<T> table() {
     t.run_binary = run_rows<T, T>;
     t.sum_to_workspace = sum_to_workspace;
   }
-  if constexpr (kIsFloat<T>) t.sum_to = sum_to<T>;
+  if constexpr (kIsFloat<T>) t.sum_to = sum_to<T, T>;
   t.compare = list(kCompare<T>);
   t.run_compare = run_rows<T, bool>;
   return t;
@@ -441,6 +445,10 @@ constexpr Select<T> kSelect = {where<T>};
 template <>
 const Elementwise<float>& implementation<Elementwise<float>, Isa::NARAE_ISA>() {
   return NARAE_ISA::kTable<float>;
+}
+template <>
+const Elementwise<BFloat16>& implementation<Elementwise<BFloat16>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<BFloat16>;
 }
 template <>
 const Elementwise<double>& implementation<Elementwise<double>, Isa::NARAE_ISA>() {

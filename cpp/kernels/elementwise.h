@@ -12,6 +12,7 @@
 
 #include <cstdint>
 
+#include "core/bfloat16.h"
 #include "kernels/functions.h"
 
 namespace narae {
@@ -40,7 +41,8 @@ struct Elementwise {
   void (*run_compare)(BinaryRow<T, bool> row, Broadcast<2> shape, const T* a, const T* b, bool* y);
   // Partial sums over pieces of R go to workspace, then are added in order.
   std::int64_t (*sum_to_workspace)(std::int64_t O, std::int64_t R, std::int64_t I);
-  void (*sum_to)(const T* x, T* y, std::int64_t O, std::int64_t R, std::int64_t I, T* workspace);
+  void (*sum_to)(const T* x, T* y, std::int64_t O, std::int64_t R, std::int64_t I,
+                 Real<T>* workspace);
 };
 
 // Elements are moved as unsigned integers of their size.

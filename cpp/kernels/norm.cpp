@@ -45,19 +45,20 @@ void for_row_blocks(std::int64_t N, std::int64_t C, const Body& body) {
 }
 
 template <class T, bool kCentred>
-void rows_forward(const T* x, const T* gamma, const T* beta, T* y, T* mean, T* r, std::int64_t N,
-                  std::int64_t C, T epsilon) {
+void rows_forward(const T* x, const Real<T>* gamma, const Real<T>* beta, T* y, Real<T>* mean,
+                  Real<T>* r, std::int64_t N, std::int64_t C, Real<T> epsilon) {
+  using R = Real<T>;
   for_row_blocks(N, C, [=](std::int64_t begin, std::int64_t end, std::int64_t) {
     for (std::int64_t n = begin; n < end; ++n) {
       const T* x_n = x + n * C;
       T* y_n = y + n * C;
-      const T m = kCentred ? fold_array<T, Sum<T>>(x_n, C) / T(C) : T(0);
-      const T squares = fold_sequence<T, Sum<T>>(C, [=](std::int64_t c, std::int64_t lanes) {
+      const R m = kCentred ? fold_array<T, Sum<R>>(x_n, C) / R(C) : R(0);
+      const R squares = fold_sequence<R, Sum<R>>(C, [=](std::int64_t c, std::int64_t lanes) {
         if (kCentred) __builtin_prefetch(x_n + C + c);  // while the second pass is in the cache
         const Vec<T> d = load_lanes(x_n + c, lanes, m) - m;
         return d * d;
       });
-      const T r_n = inverse_root(squares / T(C) + epsilon);
+      const R r_n = inverse_root(squares / R(C) + epsilon);
       if (kCentred) mean[n] = m;
       r[n] = r_n;
       for_lanes<T>(C, [=](std::int64_t c, std::int64_t lanes) {
@@ -76,53 +77,56 @@ struct RowSums {  // running sums over rows of dy * x_hat and dy
 };
 
 template <class T, bool kCentred>
-void row_backward(const T* dy_n, const T* x_n, const T* gamma, T m, T r, T* dx_n, RowSums<T> sums,
-                  std::int64_t C) {
+void row_backward(const T* dy_n, const T* x_n, const Real<T>* gamma, Real<T> m, Real<T> r, T* dx_n,
+                  RowSums<Real<T>> sums, std::int64_t C) {
+  using R = Real<T>;
   const auto x_hat = [=](std::int64_t c, std::int64_t lanes) {
     return (load_lanes(x_n + c, lanes, m) - m) * r;
   };
-  T means[2];  // of g * x_hat and g
-  fold_sequences<T, Sum<T>, 2>(C, means, [=](std::int64_t c, std::int64_t lanes) {
+  R means[2];  // of g * x_hat and g
+  fold_sequences<R, Sum<R>, 2>(C, means, [=](std::int64_t c, std::int64_t lanes) {
     Vec<T> g = load_lanes(dy_n + c, lanes);
     if (gamma) g *= load_lanes(gamma + c, lanes);
-    return Many<T, 2>{{g * x_hat(c, lanes), g}};
+    return Many<R, 2>{{g * x_hat(c, lanes), g}};
   });
-  const T along = means[0] / T(C), shift = kCentred ? means[1] / T(C) : T(0);
+  const R along = means[0] / R(C), shift = kCentred ? means[1] / R(C) : R(0);
   for_lanes<T>(C, [=](std::int64_t c, std::int64_t lanes) {
     const Vec<T> d = load_lanes(dy_n + c, lanes), h = x_hat(c, lanes);
     const Vec<T> g = gamma ? d * load_lanes(gamma + c, lanes) : d;
-    store_lanes<T>(sums.dgamma + c, load_lanes(sums.dgamma + c, lanes) + d * h, lanes);
-    store_lanes<T>(sums.dbeta + c, load_lanes(sums.dbeta + c, lanes) + d, lanes);
+    store_lanes<R>(sums.dgamma + c, load_lanes(sums.dgamma + c, lanes) + d * h, lanes);
+    store_lanes<R>(sums.dbeta + c, load_lanes(sums.dbeta + c, lanes) + d, lanes);
     store_lanes<T>(dx_n + c, r * (g - shift - h * along), lanes);
   });
 }
 
 template <class T, bool kCentred>
-void rows_backward(const T* dy, const T* x, const T* gamma, const T* mean, const T* r, T* dx,
-                   T* dgamma, T* dbeta, std::int64_t N, std::int64_t C, T* workspace) {
+void rows_backward(const T* dy, const T* x, const Real<T>* gamma, const Real<T>* mean,
+                   const Real<T>* r, T* dx, Real<T>* dgamma, Real<T>* dbeta, std::int64_t N,
+                   std::int64_t C, Real<T>* workspace) {
+  using R = Real<T>;
   const std::int64_t blocks = blocks_of(N, rows_of_block(C));
   for_row_blocks(N, C, [=](std::int64_t begin, std::int64_t end, std::int64_t b) {
-    const RowSums<T> sums = {workspace + b * C, workspace + (blocks + b) * C};
-    std::memset(sums.dgamma, 0, static_cast<std::size_t>(C) * sizeof(T));
-    std::memset(sums.dbeta, 0, static_cast<std::size_t>(C) * sizeof(T));
+    const RowSums<R> sums = {workspace + b * C, workspace + (blocks + b) * C};
+    std::memset(sums.dgamma, 0, static_cast<std::size_t>(C) * sizeof(R));
+    std::memset(sums.dbeta, 0, static_cast<std::size_t>(C) * sizeof(R));
     for (std::int64_t n = begin; n < end; ++n) {
-      row_backward<T, kCentred>(dy + n * C, x + n * C, gamma, kCentred ? mean[n] : T(0), r[n],
+      row_backward<T, kCentred>(dy + n * C, x + n * C, gamma, kCentred ? mean[n] : R(0), r[n],
                                 dx + n * C, sums, C);
     }
   });
-  if (dgamma) combine_blocks<T, Sum<T>>(1, blocks, C, workspace, dgamma);
-  if (dbeta) combine_blocks<T, Sum<T>>(1, blocks, C, workspace + blocks * C, dbeta);
+  if (dgamma) combine_blocks<R, Sum<R>>(1, blocks, C, workspace, dgamma);
+  if (dbeta) combine_blocks<R, Sum<R>>(1, blocks, C, workspace + blocks * C, dbeta);
 }
 
 template <class T>
-void rms_forward(const T* x, const T* gamma, T* y, T* r, std::int64_t N, std::int64_t C,
-                 T epsilon) {
+void rms_forward(const T* x, const Real<T>* gamma, T* y, Real<T>* r, std::int64_t N, std::int64_t C,
+                 Real<T> epsilon) {
   rows_forward<T, false>(x, gamma, nullptr, y, nullptr, r, N, C, epsilon);
 }
 
 template <class T>
-void rms_backward(const T* dy, const T* x, const T* gamma, const T* r, T* dx, T* dgamma,
-                  std::int64_t N, std::int64_t C, T* workspace) {
+void rms_backward(const T* dy, const T* x, const Real<T>* gamma, const Real<T>* r, T* dx,
+                  Real<T>* dgamma, std::int64_t N, std::int64_t C, Real<T>* workspace) {
   rows_backward<T, false>(dy, x, gamma, nullptr, r, dx, dgamma, nullptr, N, C, workspace);
 }
 
@@ -168,23 +172,24 @@ void group_moments(T* mean, T* variance, std::int64_t N, std::int64_t C, std::in
   });
 }
 
-// Of R rows: the mean of each column in [i0, i1), and the sum of squared deviations from it. The
-// rows are in the cache when they are read again. The second pass also gives the rounding error of
-// the first one's mean: the sum of deviations.
+// Of `rows` rows: the mean of each column in [i0, i1), and the sum of squared deviations from it.
+// The rows are in the cache when they are read again. The second pass also gives the rounding error
+// of the first one's mean: the sum of deviations.
 template <class T>
-void block_moments(const T* x, T* mean, T* squares, T* error, std::int64_t R, std::int64_t C,
-                   std::int64_t i0, std::int64_t i1) {
-  T *const means[1] = {mean}, *const deviations[2] = {squares, error};
-  fold_block<T, Sum<T>, 1>(0, R, i0, i1, means,
+void block_moments(const T* x, Real<T>* mean, Real<T>* squares, Real<T>* error, std::int64_t rows,
+                   std::int64_t C, std::int64_t i0, std::int64_t i1) {
+  using R = Real<T>;
+  R *const means[1] = {mean}, *const deviations[2] = {squares, error};
+  fold_block<R, Sum<R>, 1>(0, rows, i0, i1, means,
                            [=](std::int64_t r, std::int64_t i, std::int64_t lanes) {
-                             return Many<T, 1>{{load_lanes(x + r * C + i, lanes)}};
+                             return Many<R, 1>{{load_lanes(x + r * C + i, lanes)}};
                            });
-  const T share = T(1) / T(R);
+  const R share = R(1) / R(rows);
   for (std::int64_t i = i0; i < i1; ++i) mean[i] *= share;
-  fold_block<T, Sum<T>, 2>(
-      0, R, i0, i1, deviations, [=](std::int64_t r, std::int64_t i, std::int64_t lanes) {
+  fold_block<R, Sum<R>, 2>(
+      0, rows, i0, i1, deviations, [=](std::int64_t r, std::int64_t i, std::int64_t lanes) {
         const Vec<T> d = load_lanes(x + r * C + i, lanes) - load_lanes(mean + i, lanes);
-        return Many<T, 2>{{d * d, d}};
+        return Many<R, 2>{{d * d, d}};
       });
   for (std::int64_t i = i0; i < i1; ++i) {
     mean[i] += error[i] * share;
@@ -219,11 +224,12 @@ void combine_moments(const T* means, const T* squares, T* mean, T* variance, std
 }
 
 template <class T>
-void channel_moments(const T* x, T* mean, T* variance, std::int64_t N, std::int64_t S,
-                     std::int64_t C, std::int64_t groups, T* workspace) {
+void channel_moments(const T* x, Real<T>* mean, Real<T>* variance, std::int64_t N, std::int64_t S,
+                     std::int64_t C, std::int64_t groups, Real<T>* workspace) {
+  using R = Real<T>;
   const ColumnBlocks cut(S, C);
   const std::int64_t blocks = cut.row_blocks * cut.col_blocks, size = N * cut.row_blocks * C;
-  T *means = workspace, *squares = workspace + size, *errors = workspace + 2 * size;
+  R *means = workspace, *squares = workspace + size, *errors = workspace + 2 * size;
   parallel_ranges(
       N * blocks, at_least_one(kFoldGrain / (S < cut.rows ? at_least_one(S * C) : kFoldGrain)),
       [=](std::int64_t begin, std::int64_t end) {
@@ -269,30 +275,33 @@ void for_positions(T* y, std::int64_t N, std::int64_t S, std::int64_t C, const V
 }
 
 template <class T>
-void channel_forward(const T* x, const T* mean, const T* variance, const T* gamma, const T* beta,
-                     T* y, std::int64_t N, std::int64_t S, std::int64_t C, T epsilon,
-                     T* workspace) {
-  T* scale = workspace;  // gamma * r
+void channel_forward(const T* x, const Real<T>* mean, const Real<T>* variance, const Real<T>* gamma,
+                     const Real<T>* beta, T* y, std::int64_t N, std::int64_t S, std::int64_t C,
+                     Real<T> epsilon, Real<T>* workspace) {
+  using R = Real<T>;
+  R* scale = workspace;  // gamma * r
   for (std::int64_t i = 0; i < N * C; ++i) {
-    scale[i] = inverse_root(variance[i] + epsilon) * (gamma ? gamma[i % C] : T(1));
+    scale[i] = inverse_root(variance[i] + epsilon) * (gamma ? gamma[i % C] : R(1));
   }
   for_positions(
       y, N, S, C, [=](std::int64_t c, std::int64_t first, std::int64_t offset, std::int64_t lanes) {
         const Vec<T> d = load_lanes(x + offset + c, lanes) - load_lanes(mean + first + c, lanes);
-        return d * load_lanes(scale + first + c, lanes) + load_or(beta, c, lanes, T(0));
+        return d * load_lanes(scale + first + c, lanes) + load_or(beta, c, lanes, R(0));
       });
 }
 
 template <class T>
-void channel_sums(const T* dy, const T* x, const T* mean, const T* variance, T* dgamma, T* dbeta,
-                  std::int64_t N, std::int64_t S, std::int64_t C, T epsilon, T* workspace) {
-  T* const sums[2] = {dgamma, dbeta};
-  fold_columns<T, Sum<T>, 2>(
+void channel_sums(const T* dy, const T* x, const Real<T>* mean, const Real<T>* variance,
+                  Real<T>* dgamma, Real<T>* dbeta, std::int64_t N, std::int64_t S, std::int64_t C,
+                  Real<T> epsilon, Real<T>* workspace) {
+  using R = Real<T>;
+  R* const sums[2] = {dgamma, dbeta};
+  fold_columns<R, Sum<R>, 2>(
       N, S, C, sums, workspace,
       [=](std::int64_t n, std::int64_t s, std::int64_t c, std::int64_t lanes) {
         const std::int64_t i = (n * S + s) * C + c;
         const Vec<T> d = load_lanes(dy + i, lanes);
-        return Many<T, 2>{
+        return Many<R, 2>{
             {d * (load_lanes(x + i, lanes) - load_lanes(mean + n * C + c, lanes)), d}};
       });
   for (std::int64_t i = 0; i < N * C; ++i) dgamma[i] *= inverse_root(variance[i] + epsilon);
@@ -301,12 +310,14 @@ void channel_sums(const T* dy, const T* x, const T* mean, const T* variance, T* 
 // dx = r * (dy * gamma - mean(g) - x_hat * mean(g * x_hat)) = scale * dy - shift - slope * (x -
 // mean)
 template <class T>
-void channel_backward(const T* dy, const T* x, const T* mean, const T* variance, const T* gamma,
-                      const T* dgamma, const T* dbeta, T* dx, std::int64_t N, std::int64_t S,
-                      std::int64_t C, std::int64_t groups, T epsilon, T* workspace) {
-  T *scale = workspace, *shift = workspace + N * C, *slope = workspace + 2 * N * C;
+void channel_backward(const T* dy, const T* x, const Real<T>* mean, const Real<T>* variance,
+                      const Real<T>* gamma, const Real<T>* dgamma, const Real<T>* dbeta, T* dx,
+                      std::int64_t N, std::int64_t S, std::int64_t C, std::int64_t groups,
+                      Real<T> epsilon, Real<T>* workspace) {
+  using R = Real<T>;
+  R *scale = workspace, *shift = workspace + N * C, *slope = workspace + 2 * N * C;
   for (std::int64_t i = 0; i < N * C; ++i) {
-    const T gamma_c = gamma ? gamma[i % C] : T(1);
+    const R gamma_c = gamma ? gamma[i % C] : R(1);
     scale[i] = inverse_root(variance[i] + epsilon) * gamma_c;
     shift[i] = dbeta[i] * gamma_c;
     slope[i] = dgamma[i] * gamma_c;
@@ -314,7 +325,7 @@ void channel_backward(const T* dy, const T* x, const T* mean, const T* variance,
   average_groups(shift, N, S, C, groups);
   average_groups(slope, N, S, C, groups);
   for (std::int64_t i = 0; i < N * C; ++i) {
-    const T r = inverse_root(variance[i] + epsilon);
+    const R r = inverse_root(variance[i] + epsilon);
     shift[i] *= r;
     slope[i] *= r * r;
   }
@@ -339,6 +350,10 @@ constexpr Norm<T> kTable = {
 template <>
 const Norm<float>& implementation<Norm<float>, Isa::NARAE_ISA>() {
   return NARAE_ISA::kTable<float>;
+}
+template <>
+const Norm<BFloat16>& implementation<Norm<BFloat16>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<BFloat16>;
 }
 template <>
 const Norm<double>& implementation<Norm<double>, Isa::NARAE_ISA>() {

@@ -18,39 +18,43 @@
 //   channel_backward  dx = r * (g - mean(g) - x_hat * mean(g * x_hat)), means over the group, taken
 //                     from dbeta and dgamma of channel_sums
 //
+// Of bfloat16 only x, y, dy and dx are: all else is float.
 // Outputs are overwritten; y may alias x and dx may alias dy (not in *_sums). dgamma and dbeta of
 // the backward kernels may be null.
 #pragma once
 
 #include <cstdint>
 
+#include "core/bfloat16.h"
+
 namespace narae {
 
 template <class T>
 struct Norm {
-  void (*layer_forward)(const T* x, const T* gamma, const T* beta, T* y, T* mean, T* r,
-                        std::int64_t N, std::int64_t C, T epsilon);
+  void (*layer_forward)(const T* x, const Real<T>* gamma, const Real<T>* beta, T* y, Real<T>* mean,
+                        Real<T>* r, std::int64_t N, std::int64_t C, Real<T> epsilon);
   std::int64_t (*rows_workspace_size)(std::int64_t N, std::int64_t C);
-  void (*layer_backward)(const T* dy, const T* x, const T* gamma, const T* mean, const T* r, T* dx,
-                         T* dgamma, T* dbeta, std::int64_t N, std::int64_t C, T* workspace);
-  void (*rms_forward)(const T* x, const T* gamma, T* y, T* r, std::int64_t N, std::int64_t C,
-                      T epsilon);
-  void (*rms_backward)(const T* dy, const T* x, const T* gamma, const T* r, T* dx, T* dgamma,
-                       std::int64_t N, std::int64_t C, T* workspace);
+  void (*layer_backward)(const T* dy, const T* x, const Real<T>* gamma, const Real<T>* mean,
+                         const Real<T>* r, T* dx, Real<T>* dgamma, Real<T>* dbeta, std::int64_t N,
+                         std::int64_t C, Real<T>* workspace);
+  void (*rms_forward)(const T* x, const Real<T>* gamma, T* y, Real<T>* r, std::int64_t N,
+                      std::int64_t C, Real<T> epsilon);
+  void (*rms_backward)(const T* dy, const T* x, const Real<T>* gamma, const Real<T>* r, T* dx,
+                       Real<T>* dgamma, std::int64_t N, std::int64_t C, Real<T>* workspace);
 
   std::int64_t (*channels_workspace_size)(std::int64_t N, std::int64_t S, std::int64_t C);
-  void (*channel_moments)(const T* x, T* mean, T* variance, std::int64_t N, std::int64_t S,
-                          std::int64_t C, std::int64_t groups, T* workspace);
-  void (*channel_forward)(const T* x, const T* mean, const T* variance, const T* gamma,
-                          const T* beta, T* y, std::int64_t N, std::int64_t S, std::int64_t C,
-                          T epsilon, T* workspace);
-  void (*channel_sums)(const T* dy, const T* x, const T* mean, const T* variance, T* dgamma,
-                       T* dbeta, std::int64_t N, std::int64_t S, std::int64_t C, T epsilon,
-                       T* workspace);
-  void (*channel_backward)(const T* dy, const T* x, const T* mean, const T* variance,
-                           const T* gamma, const T* dgamma, const T* dbeta, T* dx, std::int64_t N,
-                           std::int64_t S, std::int64_t C, std::int64_t groups, T epsilon,
-                           T* workspace);
+  void (*channel_moments)(const T* x, Real<T>* mean, Real<T>* variance, std::int64_t N,
+                          std::int64_t S, std::int64_t C, std::int64_t groups, Real<T>* workspace);
+  void (*channel_forward)(const T* x, const Real<T>* mean, const Real<T>* variance,
+                          const Real<T>* gamma, const Real<T>* beta, T* y, std::int64_t N,
+                          std::int64_t S, std::int64_t C, Real<T> epsilon, Real<T>* workspace);
+  void (*channel_sums)(const T* dy, const T* x, const Real<T>* mean, const Real<T>* variance,
+                       Real<T>* dgamma, Real<T>* dbeta, std::int64_t N, std::int64_t S,
+                       std::int64_t C, Real<T> epsilon, Real<T>* workspace);
+  void (*channel_backward)(const T* dy, const T* x, const Real<T>* mean, const Real<T>* variance,
+                           const Real<T>* gamma, const Real<T>* dgamma, const Real<T>* dbeta, T* dx,
+                           std::int64_t N, std::int64_t S, std::int64_t C, std::int64_t groups,
+                           Real<T> epsilon, Real<T>* workspace);
 };
 
 }  // namespace narae

@@ -54,7 +54,7 @@ int64_t ahead(const PoolShape& s) { return s.stride[1] * s.in[2] * s.C; }
 
 // y = finish(fold of the window's cells by combine), 4 registers of channels at a time.
 template <class T, class Combine, class Finish>
-void forward(const PoolShape& s, const T* x, T* y, T start, const Combine& combine,
+void forward(const PoolShape& s, const T* x, T* y, Real<T> start, const Combine& combine,
              const Finish& finish) {
   constexpr int kVL = kLanes<T>;
   const int64_t work = s.out[2] * s.C * s.window[0] * s.window[1] * s.window[2];
@@ -137,7 +137,7 @@ void backward(const PoolShape& s, T* dx, const Body& body) {
 template <class T>
 void max_forward(PoolShape s, const T* x, T* y) {
   forward<T>(
-      s, x, y, -T(__builtin_inf()), [](Vec<T> a, Vec<T> b) { return max<T>(a, b); },
+      s, x, y, -Real<T>(__builtin_inf()), [](Vec<T> a, Vec<T> b) { return max<T>(a, b); },
       [](Vec<T> a, int64_t) { return a; });
 }
 
@@ -160,14 +160,14 @@ void max_backward(PoolShape s, const T* dy, const T* x, const T* y, T* dx) {
 template <class T>
 void average_forward(PoolShape s, const T* x, T* y) {
   forward<T>(
-      s, x, y, T(0), [](Vec<T> a, Vec<T> b) { return a + b; },
-      [](Vec<T> a, int64_t cells) { return a / T(cells); });
+      s, x, y, Real<T>(0), [](Vec<T> a, Vec<T> b) { return a + b; },
+      [](Vec<T> a, int64_t cells) { return a / Real<T>(cells); });
 }
 
 template <class T>
 void average_backward(PoolShape s, const T* dy, T* dx) {
   backward<T>(s, dx, [&](const Window& window, int64_t at, int64_t from, int64_t lanes) {
-    const Vec<T> share = load_lanes(dy + at, lanes) / T(window.cells());
+    const Vec<T> share = load_lanes(dy + at, lanes) / Real<T>(window.cells());
     window.for_cells(s, [&](int64_t cell) {
       T* to = dx + from + cell;
       store_lanes<T>(to, load_lanes(to, lanes) + share, lanes);
@@ -185,6 +185,10 @@ constexpr Pooling<T> kTable = {max_forward<T>, max_backward<T>, average_forward<
 template <>
 const Pooling<float>& implementation<Pooling<float>, Isa::NARAE_ISA>() {
   return NARAE_ISA::kTable<float>;
+}
+template <>
+const Pooling<BFloat16>& implementation<Pooling<BFloat16>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<BFloat16>;
 }
 template <>
 const Pooling<double>& implementation<Pooling<double>, Isa::NARAE_ISA>() {

@@ -146,7 +146,7 @@ void truncated_normal(const std::int64_t* key, T* y, std::int64_t n, T mean, T s
 // Which of the elements that fill a register of T are kept.
 template <class T>
 inline Vec<Int<T>> kept(const std::uint32_t* words, std::uint32_t threshold) {
-  if constexpr (sizeof(T) == 4) {
+  if constexpr (sizeof(Real<T>) == 4) {
     return bit_cast<Vec<Int<T>>>(load(words) >> 1 >= threshold);
   } else {
     typedef std::uint32_t Half __attribute__((vector_size(kVecBytes / 2)));
@@ -158,7 +158,7 @@ inline Vec<Int<T>> kept(const std::uint32_t* words, std::uint32_t threshold) {
 
 template <class T>
 void dropout(const std::int64_t* key, const T* x, T* y, std::int64_t n, std::uint32_t threshold,
-             T scale) {
+             Real<T> scale) {
   const Philox philox(key);
   parallel_ranges(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
     std::uint32_t words[Philox::kWords];
@@ -292,6 +292,12 @@ constexpr RandomWords kWordsTable = {words};
 template <>
 const Random<float>& implementation<Random<float>, Isa::NARAE_ISA>() {
   return NARAE_ISA::kTable<float>;
+}
+template <>
+const Random<BFloat16>& implementation<Random<BFloat16>, Isa::NARAE_ISA>() {
+  static constexpr Random<BFloat16> kDropout = {nullptr, nullptr, nullptr,
+                                                NARAE_ISA::dropout<BFloat16>, nullptr};
+  return kDropout;
 }
 template <>
 const Random<double>& implementation<Random<double>, Isa::NARAE_ISA>() {

@@ -23,15 +23,17 @@
 
 #include <cstdint>
 
+#include "core/bfloat16.h"
+
 namespace narae {
 
-template <class T>  // float, double
+template <class T>  // float, double; BFloat16 has dropout alone
 struct Random {
   void (*uniform)(const std::int64_t* key, T* y, std::int64_t n, T low, T span, T last);
   void (*normal)(const std::int64_t* key, T* y, std::int64_t n, T mean, T stddev);
   void (*truncated_normal)(const std::int64_t* key, T* y, std::int64_t n, T mean, T stddev);
   void (*dropout)(const std::int64_t* key, const T* x, T* y, std::int64_t n,
-                  std::uint32_t threshold, T scale);
+                  std::uint32_t threshold, Real<T> scale);
   void (*categorical)(const std::int64_t* key, const T* logits, std::int64_t* y, std::int64_t N,
                       std::int64_t C, std::int64_t S, double* workspace);
 };

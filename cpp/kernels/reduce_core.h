@@ -144,8 +144,8 @@ inline T fold_sequence(std::int64_t n, const Map& map) {
 }
 
 template <class T, class Op>
-inline T fold_array(const T* x, std::int64_t n) {
-  return fold_sequence<T, Op>(n, [x](std::int64_t i, std::int64_t lanes) {
+inline Real<T> fold_array(const T* x, std::int64_t n) {
+  return fold_sequence<Real<T>, Op>(n, [x](std::int64_t i, std::int64_t lanes) {
     return load_lanes(x + i, lanes, Op::kIdentity);
   });
 }

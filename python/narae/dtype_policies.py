@@ -5,7 +5,6 @@ import warnings
 from narae.engine import config as _config
 from narae.engine.dtypes import standardize_dtype
 
-_MIXED = ("mixed_float16", "mixed_bfloat16")
 _global_policy = None
 
 
@@ -13,11 +12,13 @@ class DTypePolicy:
     """A pair of dtypes: `compute_dtype` for the work, `variable_dtype` for the weights.
 
     Args:
-        name: a dtype such as `"float32"`. `"mixed_float16"` and `"mixed_bfloat16"` are accepted,
-            so that Keras's models load; they compute in float32 here.
+        name: a dtype such as `"float32"`, or `"mixed_bfloat16"`: float32 weights, which a layer
+            casts to bfloat16 together with its inputs. `"mixed_float16"` is accepted, so that
+            Keras's models load; it computes in float32 here.
 
-    >>> DTypePolicy("float64").compute_dtype
-    'float64'
+    >>> policy = DTypePolicy("mixed_bfloat16")
+    >>> policy.compute_dtype, policy.variable_dtype
+    ('bfloat16', 'float32')
     """
 
     def __init__(self, name: str | None = None):
@@ -27,19 +28,21 @@ class DTypePolicy:
                 f"narae.DTypePolicy: expected name to be a string. Received: name={name!r}"
             )
         self._name = name
-        if name in _MIXED:
+        if name == "mixed_float16":
             warnings.warn(
                 f"narae.DTypePolicy: {name} computes in float32: there are no kernels for its "
                 "short floats yet.",
                 stacklevel=2,
             )
-            self._dtype = "float32"
+        if name in ("mixed_float16", "mixed_bfloat16"):
+            compute = "bfloat16" if name == "mixed_bfloat16" else "float32"
+            self._compute_dtype, self._variable_dtype = standardize_dtype(compute), "float32"
         else:
-            self._dtype = standardize_dtype(name)
+            self._compute_dtype = self._variable_dtype = standardize_dtype(name)
 
     name = property(lambda self: self._name)
-    compute_dtype = property(lambda self: self._dtype)
-    variable_dtype = property(lambda self: self._dtype)
+    compute_dtype = property(lambda self: self._compute_dtype)
+    variable_dtype = property(lambda self: self._variable_dtype)
     quantization_mode = property(lambda self: None)
 
     def get_config(self) -> dict:

@@ -5,6 +5,7 @@ narae has kernels for. `convert_to_tensor` is the one gate through which foreign
 """
 
 import operator
+import threading
 
 import numpy as np
 
@@ -259,6 +260,26 @@ def is_keras_tensor(x) -> bool:
     return isinstance(x, KerasTensor)
 
 
+class _Autocast(threading.local):
+    """The dtype in which floating-point variables are read; None: in their own.
+
+    A layer sets it around its call, when its policy computes in another dtype than its weights'.
+    """
+
+    dtype = None
+
+
+autocast = _Autocast()
+
+
+def autocast_dtype(x: Tensor) -> str | None:
+    """Returns the dtype that `x` is to be read in inside the layer under way, if not in its own."""
+    wanted = autocast.dtype
+    if wanted is None or not getattr(x, "autocast", False):  # which only a Variable may have
+        return None
+    return wanted if dtypes.is_float(x.dtype) else None
+
+
 def convert_to_tensor(x, dtype=None) -> Tensor:
     """Returns `x` as a Tensor; memory is shared when dtype and layout fit.
 
@@ -274,6 +295,8 @@ def convert_to_tensor(x, dtype=None) -> Tensor:
     'int32'
     """
     if isinstance(x, Tensor):
+        if dtype is None:
+            dtype = autocast.dtype and autocast_dtype(x)
         if dtype is None or x.dtype == dtype:
             return x
         return _functions["cast"](x, dtype)

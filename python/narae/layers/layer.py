@@ -20,7 +20,7 @@ from narae.engine.operation import (
     infer_output_spec,
 )
 from narae.engine.random import SeedGenerator
-from narae.engine.tensor import KerasTensor, Tensor, convert_to_tensor
+from narae.engine.tensor import KerasTensor, Tensor, autocast, convert_to_tensor
 from narae.engine.variable import Variable
 from narae.metrics import Metric
 
@@ -696,6 +696,8 @@ class Layer(Operation):
         self._dtype_policy = dtype_policies.get(value)
         self._compute_dtype = self._dtype_policy.compute_dtype
         self._casts_float = "float" in self._compute_dtype
+        mixed = self._compute_dtype != self._dtype_policy.variable_dtype
+        self._variables_as = self._compute_dtype if mixed else None
 
     @property
     def compute_dtype(self) -> str:
@@ -795,7 +797,11 @@ class Layer(Operation):
                 mask = kwargs["mask"]
             elif single and mask is not None:
                 kwargs["mask"] = mask
-        outputs = self.call(*args, **kwargs)
+        outer, autocast.dtype = autocast.dtype, self._variables_as if self.autocast else None
+        try:
+            outputs = self.call(*args, **kwargs)
+        finally:
+            autocast.dtype = outer
         if self.activity_regularizer is not None:
             self._add_activity_loss(outputs)
         if mask is not None or not is_default(self.compute_mask):
@@ -837,8 +843,9 @@ class Layer(Operation):
         if isinstance(x, (list, tuple, dict)):
             return tree.map_structure(self._convert, x)
         if hasattr(x, "__array__") and not isinstance(x, KerasTensor):
-            kind = np.dtype(getattr(x, "dtype", "float32")).kind if hasattr(x, "dtype") else ""
-            cast = self.autocast and self._casts_float and kind == "f"
+            known = np.dtype(x.dtype) if hasattr(x, "dtype") else np.dtype(bool)
+            is_float = known.kind == "f" or known.name == "bfloat16"
+            cast = self.autocast and self._casts_float and is_float
             return convert_to_tensor(x, self._compute_dtype if cast else None)
         return x
 

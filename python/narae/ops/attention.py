@@ -7,7 +7,7 @@ import numpy as np
 
 from narae import _core
 from narae.engine import Tensor, config, convert_to_tensor, is_tracked, op, record
-from narae.engine.dtypes import is_float, result_type
+from narae.engine.dtypes import finfo, is_float, result_type
 from narae.engine.random import next_key
 from narae.ops.elementwise import (
     absolute,
@@ -154,7 +154,7 @@ def _composed(q, k, v, bias, mask, scale, causal, cap):
     seen = np.tril(np.ones(logits.shape[-2:], bool)) if causal else None
     for visible in (seen, mask):
         if visible is not None:
-            logits = where(visible, logits, 0.7 * float(np.finfo(logits.dtype).min))
+            logits = where(visible, logits, 0.7 * float(finfo(logits.dtype).min))
     weights = exp(subtract(logits, max(logits, axis=-1, keepdims=True)))
     weights = divide(weights, sum(weights, axis=-1, keepdims=True))
     return transpose(matmul(weights, v), (0, 2, 1, 3))

@@ -12,6 +12,7 @@ import numpy as np
 
 from narae import _core
 from narae.engine import Tensor, config, convert_to_tensor, dtypes, is_tracked, op, record
+from narae.engine.tensor import autocast
 
 __all__ = [
     "abs", "absolute", "add", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2",
@@ -39,9 +40,9 @@ def operands(*xs) -> tuple[Tensor, ...]:
     if len(xs) == 2 and isinstance(xs[0], Tensor):  # the usual pairs, without delay
         kind = xs[0].array.dtype
         if isinstance(xs[1], Tensor):
-            if kind is xs[1].array.dtype:
+            if kind is xs[1].array.dtype and autocast.dtype is None:
                 return xs
-        elif type(xs[1]) is float and kind.kind == "f":
+        elif type(xs[1]) is float and kind.kind == "f" and autocast.dtype is None:
             return xs[0], Tensor(np.array(xs[1], kind))
     plain = [isinstance(x, (bool, int, float)) for x in xs]
     if all(plain):
@@ -583,7 +584,8 @@ def cast(x: Any, dtype: str) -> Tensor:
     >>> narae.ops.cast([0.9, -1.9], "int32").numpy()
     array([ 0, -1], dtype=int32)
     """
-    x, dtype = convert_to_tensor(x), dtypes.standardize_dtype(dtype)
+    dtype = dtypes.standardize_dtype(dtype)
+    x = x if isinstance(x, Tensor) else convert_to_tensor(x)
     if x.dtype == dtype:
         return x
     y = Tensor(_core.cast(x.array, np.dtype(dtype)))
@@ -918,7 +920,7 @@ def nan_to_num(
     x = convert_to_tensor(x)
     if not dtypes.is_float(x.dtype):
         return x
-    largest = float(np.finfo(x.dtype).max)
+    largest = float(dtypes.finfo(x.dtype).max)
     y = where(isnan(x), float(nan), x)
     y = where(equal(x, math.inf), largest if posinf is None else float(posinf), y)
     return where(equal(x, -math.inf), -largest if neginf is None else float(neginf), y)

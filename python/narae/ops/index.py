@@ -11,7 +11,7 @@ import numpy as np
 
 from narae import _core
 from narae.engine import Tensor, config, convert_to_tensor, op, record
-from narae.engine.dtypes import result_type, standardize_dtype
+from narae.engine.dtypes import is_float, result_type, standardize_dtype
 from narae.ops.creation import ones_like, zeros_like
 from narae.ops.elementwise import broadcast_to, cast, divide_no_nan, equal, multiply
 from narae.ops.reduce import max as reduce_max
@@ -37,9 +37,9 @@ def integers(who: str, x: Any) -> Tensor:
         TypeError: floats.
     """
     x = convert_to_tensor(x)
-    if x.size == 0 and x.dtype.startswith("float"):  # an empty list
+    if x.size == 0 and is_float(x.dtype):  # an empty list
         return cast(x, "int32")
-    if x.dtype.startswith("float"):
+    if is_float(x.dtype):
         raise TypeError(f"narae.ops.{who}: expected integers as indices. Received: {x.dtype}")
     return x if x.dtype in ("int32", "int64") else cast(x, "int32")
 
