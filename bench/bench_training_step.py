@@ -6,8 +6,8 @@ python bench/bench_training_step.py --peers torch,compile,jax,tf,sklearn [--mode
 A step is forward, backward and update on one batch that is in memory. Peers: `torch` (eager, as
 usually written), `compile` (torch.compile, fused optimizer), `jax` (one jitted function of Keras's
 stateless calls, with donated state), `tf` (Keras's compiled train_step on TensorFlow), `sklearn`
-(scikit-learn's networks, which are perceptrons only) and `narae1` (narae with one thread). Each
-library works in a process of its own (see worker.py); the models are checked to have equal
+(scikit-learn's networks, which are perceptrons only), `narae1` (narae with one thread) and
+`narae_bf16` (narae under the policy mixed_bfloat16). Each library works in a process of its own (see worker.py); the models are checked to have equal
 parameters, and equal losses from equal weights where the weights can be copied; then the libraries
 take turns.
 """
@@ -34,9 +34,13 @@ def narae_step(name, weights):
 
     narae.utils.set_random_seed(0)
     model, loss, optimizer = KERAS[name](narae)
+    np.savez(weights, *model.get_weights())
+    return _narae_runs(narae, name, model, loss, optimizer)
+
+
+def _narae_runs(narae, name, model, loss, optimizer):
     base = peak_bytes()
     model.compile(optimizer, _keras_loss(narae, loss), jit_compile=True)
-    np.savez(weights, *model.get_weights())
     x, y = DATA[name]()
     train = model.make_train_function()
 
@@ -48,6 +52,16 @@ def narae_step(name, weights):
             train(x, y)
 
     return base, _count(model), step, run
+
+
+def narae_bf16_step(name, weights):
+    import narae
+
+    narae.mixed_precision.set_global_policy("mixed_bfloat16")
+    model, loss, optimizer = KERAS[name](narae)
+    with np.load(weights) as file:
+        model.set_weights([file[key] for key in file.files])
+    return _narae_runs(narae, name, model, loss, optimizer)
 
 
 def jax_step(name, weights):
@@ -231,6 +245,8 @@ def check(name, told) -> None:
             close = np.allclose(other["losses"][0], ours["losses"][0], rtol=0.5)
         elif library == "narae1":  # any number of threads gives the same bits
             close = other["losses"] == ours["losses"]
+        elif library == "narae_bf16":  # 64 roundings, each of 2^-9, that go their own ways
+            close = np.allclose(other["losses"], ours["losses"], rtol=2**-9 * 64**0.5)
         else:  # equal weights: equal up to rounding, which the steps amplify
             close = np.allclose(other["losses"], ours["losses"], rtol=1e-2)
         if not close:

@@ -797,16 +797,27 @@ class Layer(Operation):
                 mask = kwargs["mask"]
             elif single and mask is not None:
                 kwargs["mask"] = mask
-        outer, autocast.dtype = autocast.dtype, self._variables_as if self.autocast else None
-        try:
-            outputs = self.call(*args, **kwargs)
-        finally:
-            autocast.dtype = outer
+        outputs = self._autocast_call(*args, **kwargs)
         if self.activity_regularizer is not None:
             self._add_activity_loss(outputs)
         if mask is not None or not is_default(self.compute_mask):
             self._set_masks(first, outputs, mask)
         return outputs
+
+    def _autocast_call(self, *args, **kwargs):
+        """`call`, in which variables are read in the compute dtype."""
+        outer, autocast.dtype = autocast.dtype, self._variables_as if self.autocast else None
+        try:
+            return self.call(*args, **kwargs)
+        finally:
+            autocast.dtype = outer
+
+    def _call_on_zeros(self, *args, **kwargs):
+        """What a call on tensors comes to, for the dtypes of its outputs."""
+        if self._convert_input_args:
+            args = [self._convert(x) for x in args]
+            kwargs = {key: self._convert(x) for key, x in kwargs.items()}
+        return self._autocast_call(*args, **kwargs)
 
     def _pass_training(self, args, kwargs):
         """Settles `training`: the argument, else the caller's, else call()'s own default."""
@@ -887,7 +898,7 @@ class Layer(Operation):
         """Returns `KerasTensor`s with the shapes and dtypes of the layer's outputs."""
         if is_default(self.compute_output_shape):
             outputs = infer_output_spec(
-                self.call, args, kwargs, who=self._who(), variables=self.variables
+                self._call_on_zeros, args, kwargs, who=self._who(), variables=self.variables
             )
             if not self.built and is_default(self.build):
                 self.build(next(iter(self._shapes(args, kwargs).values()), None))

@@ -180,19 +180,24 @@ class BatchNormalization(_Normalization):
                 f"{who(self)}: expected mask to have one axis less than the input. "
                 f"Received: mask.shape={mask.shape}, inputs.shape={inputs.shape}"
             )
-        x = ops.cast(inputs, "float32") if inputs.dtype in ("float16", "bfloat16") else inputs
         if training and self.trainable and mask is None:
             y, mean, variance = ops.batch_normalization_training(
-                x, self.gamma, self.beta, self.axis, self.epsilon
+                inputs, self.gamma, self.beta, self.axis, self.epsilon
             )
             self._move(mean, variance)
             return ops.cast(y, self.compute_dtype)
         mean, variance = self.moving_mean, self.moving_variance
         if training and self.trainable:
-            mean, variance = self._masked_moments(x, mask)
+            mean, variance = self._masked_moments(ops.cast(inputs, mean.dtype), mask)
             self._move(mean, variance)
         y = ops.batch_normalization(
-            x, mean, variance, self.axis, offset=self.beta, scale=self.gamma, epsilon=self.epsilon
+            inputs,
+            mean,
+            variance,
+            self.axis,
+            offset=self.beta,
+            scale=self.gamma,
+            epsilon=self.epsilon,
         )
         return ops.cast(y, self.compute_dtype)
 

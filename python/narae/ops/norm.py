@@ -20,10 +20,13 @@ __all__ = [
 
 
 def _parameter(who: str, name: str, value, size: int, dtype: str):
-    """Returns gamma, beta, a mean ... as a vector of the normalized axes' size, or None."""
+    """Returns gamma, beta, a mean ... as a vector of the normalized axes' size, or None.
+
+    Next to a bfloat16 x it is float32, as are the statistics.
+    """
     if value is None:
         return None
-    value = ops.cast(convert_to_tensor(value), dtype)
+    value = convert_to_tensor(value, "float32" if dtype == "bfloat16" else dtype)
     if value.size != size:
         raise ValueError(
             f"narae.ops.{who}: expected {name} with {size} values, the size of the axis. "

@@ -139,7 +139,9 @@ class _Writer:
 
     def __setitem__(self, key, value):
         value = value.array if isinstance(value, Tensor) else np.asarray(value)
-        self._group.create_dataset(str(key), data=value)
+        dataset = self._group.create_dataset(str(key), data=value)
+        if value.dtype.name == "bfloat16":  # HDF5 has no name for it: Keras's mark
+            dataset.attrs["dtype"] = "bfloat16"
 
     def __getitem__(self, key):
         return self._group[key][()]
