@@ -7,9 +7,9 @@ A step is forward, backward and update on one batch that is in memory. Peers: `t
 usually written), `compile` (torch.compile, fused optimizer), `jax` (one jitted function of Keras's
 stateless calls, with donated state), `tf` (Keras's compiled train_step on TensorFlow), `sklearn`
 (scikit-learn's networks, which are perceptrons only), `narae1` (narae with one thread) and
-`narae_bf16` (narae under the policy mixed_bfloat16). Each library works in a process of its own (see worker.py); the models are checked to have equal
-parameters, and equal losses from equal weights where the weights can be copied; then the libraries
-take turns.
+`narae_bf16` (narae under the policy mixed_bfloat16). Each library works in a process of its own
+(see worker.py); the models are checked to have equal parameters, and equal losses from equal
+weights where the weights can be copied; then the libraries take turns.
 """
 
 import math

@@ -47,7 +47,15 @@ def wide(k):
     return m, x, y
 
 
-MODELS = {**zoo.MODELS, "noisy": noisy, "wide": wide}
+def mixed(k):
+    k.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        return noisy(k)
+    finally:
+        k.config.set_dtype_policy(None)
+
+
+MODELS = {**zoo.MODELS, "noisy": noisy, "wide": wide, "mixed": mixed}
 
 
 def bits_after_training(name, run_eagerly=False, epochs=2):

@@ -1,4 +1,10 @@
-"""Optimizer updates: the variables of one dtype in flat memory, and their kernels."""
+"""Optimizer updates: the variables of one dtype in flat memory, and their kernels.
+
+Of bfloat16 variables only the weights are bfloat16. An update computes in float32, with gradients
+and slots of float32, and rounds the weights.
+"""
+
+import contextlib
 
 import numpy as np
 
@@ -51,7 +57,7 @@ class FlatGroup:
 
     def gather(self, variables: list[Variable]) -> np.ndarray:
         """Moves variables of the group's shapes into a fresh flat array and returns it."""
-        flat = _core.empty((self.size,), self.dtype)
+        flat = _core.empty((self.size,), variables[0].array.dtype)
         flat.fill(0)
         for variable, (begin, size, _) in zip(variables, self.layout):
             variable.move_to(flat[begin : begin + size].reshape(variable.shape))
@@ -79,11 +85,22 @@ class FlatGroup:
                 if variable.array is not home:
                     variable.move_to(home)
 
+    @contextlib.contextmanager
+    def _weights(self):
+        """The flat weights as kernels take them."""
+        if self.dtype.name != "bfloat16":
+            yield self.w
+        else:
+            w = _core.cast(self.w, np.dtype("float32"))
+            yield w
+            _core.assign(self.w, _core.cast(w, self.dtype))
+
     def clip(self, gradients: list, limit: float, together: bool) -> np.ndarray:
         """Returns a factor per gradient that brings its norm, or that of all, down to `limit`."""
-        return _core.clip_gradients(
-            self.w, self.layout, gradients, [], *self._shared, None, None, limit, together
-        )
+        with self._weights() as w:
+            return _core.clip_gradients(
+                w, self.layout, gradients, [], *self._shared, None, None, limit, together
+            )
 
     def accumulate(self, gradients: list) -> list:
         """Adds gradients to the accumulators and returns these, None where there is none."""
@@ -103,19 +120,19 @@ class FlatGroup:
             scale: what `clip` gave.
         """
         product = None if self.product is None else self.product.array
-        arguments = (
-            self.w, self.layout, gradients, self.slots, *self._shared, scale, product,
-        )  # fmt: skip
-        if product is not None:
-            _core.nadam_product(*arguments)
-        getattr(_core, f"{rule}_update")(*arguments)
+        with self._weights() as w:
+            arguments = w, self.layout, gradients, self.slots, *self._shared, scale, product
+            if product is not None:
+                _core.nadam_product(*arguments)
+            getattr(_core, f"{rule}_update")(*arguments)
 
     def update_average(self, overwrite_every: int) -> None:
         """Advances the weights' average; each overwrite_every-th time (0: never) copies it."""
         none = [None] * len(self.variables)
-        _core.average_weights(
-            self.w, self.layout, none, [], *self._shared, None, None, self.average, overwrite_every
-        )
+        with self._weights() as w:
+            _core.average_weights(
+                w, self.layout, none, [], *self._shared, None, None, self.average, overwrite_every
+            )
 
 
 def _address(array: np.ndarray) -> int:

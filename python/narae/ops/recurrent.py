@@ -1,5 +1,7 @@
 """Recurrent networks over whole sequences: one call forward, one call back through time."""
 
+import functools
+
 from narae import _core, ops
 from narae.engine import Tensor, convert_to_tensor, op, record
 from narae.ops.softmax import to_float
@@ -7,12 +9,24 @@ from narae.ops.softmax import to_float
 __all__ = ["gru", "lstm", "simple_rnn"]
 
 
+def _in_float32(recurrence):
+    """Lets a recurrence take bfloat16: its states are kept in float32, its outputs rounded."""
+
+    @functools.wraps(recurrence)
+    def wrapper(x, *args, **kwargs):
+        x = convert_to_tensor(x)
+        if x.dtype != "bfloat16":
+            return recurrence(x, *args, **kwargs)
+        outputs = recurrence(ops.cast(x, "float32"), *args, **kwargs)
+        return tuple(ops.cast(y, "bfloat16") for y in outputs)
+
+    return wrapper
+
+
 def _checked(who, gates, x, kernel, recurrent_kernel, states, mask):
     """Returns x, both kernels, the initial states and the mask as tensors that fit, or raises."""
     x = to_float(x)
-    kernel, recurrent_kernel = (
-        ops.cast(convert_to_tensor(k), x.dtype) for k in (kernel, recurrent_kernel)
-    )
+    kernel, recurrent_kernel = (convert_to_tensor(k, x.dtype) for k in (kernel, recurrent_kernel))
     if x.ndim != 3:
         raise ValueError(
             f"narae.ops.{who}: expected x of shape (batch, steps, features). "
@@ -28,8 +42,7 @@ def _checked(who, gates, x, kernel, recurrent_kernel, states, mask):
             )
     shape = (x.shape[0], units)
     states = [
-        ops.zeros(shape, x.dtype) if s is None else ops.cast(convert_to_tensor(s), x.dtype)
-        for s in states
+        ops.zeros(shape, x.dtype) if s is None else convert_to_tensor(s, x.dtype) for s in states
     ]
     for s in states:
         if s.shape != shape:
@@ -50,7 +63,7 @@ def _checked(who, gates, x, kernel, recurrent_kernel, states, mask):
 def _vector(who, bias, size, dtype):
     if bias is None:
         return None
-    bias = ops.cast(convert_to_tensor(bias), dtype)
+    bias = convert_to_tensor(bias, dtype)
     if bias.shape != (size,):
         raise ValueError(
             f"narae.ops.{who}: expected bias of shape {(size,)}. Received: bias.shape={bias.shape}"
@@ -97,6 +110,7 @@ def _run(name, x, w, u, b, bias, states, mask, reverse, activation="tanh"):
 
 
 @op
+@_in_float32
 def simple_rnn(
     x, h0, kernel, recurrent_kernel, bias, mask=None, activation: str = "tanh", reverse=False
 ) -> tuple[Tensor, Tensor]:
@@ -128,6 +142,7 @@ def simple_rnn(
 
 
 @op
+@_in_float32
 def lstm(
     x, h0, c0, kernel, recurrent_kernel, bias, mask=None, reverse: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -159,6 +174,7 @@ def lstm(
 
 
 @op
+@_in_float32
 def gru(
     x,
     h0,
@@ -200,7 +216,7 @@ def gru(
         return _gru_reset_before(x, states[0], kernel, recurrent_kernel, b, mask, bool(reverse))
     b_x = b_h = None
     if bias is not None:
-        bias = ops.cast(convert_to_tensor(bias), x.dtype)
+        bias = convert_to_tensor(bias, x.dtype)
         if bias.shape != (2, size):
             raise ValueError(
                 f"narae.ops.gru: expected bias of shape {(2, size)} with reset_after=True. "

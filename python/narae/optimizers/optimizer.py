@@ -215,11 +215,14 @@ class Optimizer:
     def add_variable_from_reference(
         self, reference_variable: Variable, name: str | None = None, initializer: Any = "zeros"
     ) -> Variable:
-        """Adds a state variable of the shape and dtype of another one, named after it."""
+        """Adds a state variable of the shape and dtype of another one, named after it.
+
+        Beside a bfloat16 variable it is float32.
+        """
         return self.add_variable(
             reference_variable.shape,
             initializer=initializer,
-            dtype=reference_variable.dtype,
+            dtype=_slot_dtype(reference_variable),
             name=f"{reference_variable.path.replace('/', '_')}_{name or 'var'}",
         )
 
@@ -373,7 +376,7 @@ class Optimizer:
             if gradient is None:
                 missing.append(variable.path)
                 continue
-            gradient = convert_to_tensor(gradient, dtype=variable.dtype)
+            gradient = convert_to_tensor(gradient, dtype=_slot_dtype(variable))
             if gradient.shape != variable.shape:
                 raise ValueError(
                     f"{who}: expected a gradient of shape {variable.shape} for '{variable.path}'. "
@@ -549,3 +552,7 @@ def _restore(
     for variable, value in zip(optimizer._variables, state):
         variable.assign(value)
     return optimizer
+
+
+def _slot_dtype(variable: Variable) -> str:
+    return "float32" if variable.dtype == "bfloat16" else variable.dtype
