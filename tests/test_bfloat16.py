@@ -4,6 +4,7 @@ A kernel of bfloat16 computes in float32: its result is the float32 one of the w
 rounded once. That is an equality, on every instruction set.
 """
 
+import os
 import warnings
 
 import ml_dtypes
@@ -11,14 +12,15 @@ import numpy as np
 import pytest
 
 import narae
-import reference
 from helpers import randn
 from layer_cases import CASES, arguments_of, inputs_of, make, name_of
 from narae import _core, layers, ops
 from narae.engine.recording import RecordedStep
 from narae.engine.tree import flatten, map_structure
+from reference import elementwise as reference
 from test_layers_recording import batches, step_of
 
+os.environ.setdefault("KERAS_BACKEND", "jax")
 BF16 = np.dtype(ml_dtypes.bfloat16)
 EVERY = np.arange(65536, dtype=np.uint16).view(BF16)
 
@@ -135,20 +137,20 @@ def same_as_float32(kernel, *arrays, **kwargs):
 SHAPES = [(1,), (3, 7), (2, 16), (5, 17), (2, 3, 1000)]
 
 
-@pytest.mark.parametrize("name", [*reference.UNARY, "isnan", "isinf", "isfinite", "logical_not"])
+UNARY = [*(n for n in reference.UNARY if hasattr(_core, n)), "isnan", "isfinite", "logical_not"]
+BINARY = [*(n for n in reference.BINARY if hasattr(_core, n)), "equal", "less_equal", "logical_and"]
+
+
+@pytest.mark.parametrize("name", UNARY)
 def test_unary_kernels(isa, name):
-    if not hasattr(_core, name):
-        pytest.skip("made of other kernels")
     for shape in SHAPES:
         same_as_float32(getattr(_core, name), rounded(randn(shape)))
     same_as_float32(getattr(_core, name), EVERY)
 
 
-@pytest.mark.parametrize("name", [*reference.BINARY, "equal", "less", "less_equal", "logical_and"])
+@pytest.mark.parametrize("name", BINARY)
 @pytest.mark.parametrize("shapes", [((5, 17),) * 2, ((5, 17), (1,)), ((1,), (33,)), ((4, 1), (9,))])
 def test_binary_kernels(isa, name, shapes):
-    if not hasattr(_core, name):
-        pytest.skip("made of other kernels")
     a, b = (rounded(randn(s, seed=i)) for i, s in enumerate(shapes))
     same_as_float32(getattr(_core, name), a, b)
 
@@ -380,3 +382,33 @@ def test_bfloat16_weights_are_saved(tmp_path):
     for a, b in zip(first.get_weights(), second.get_weights()):
         assert a.dtype == BF16
         np.testing.assert_array_equal(bits(a), bits(b))
+
+
+# ---- Keras's dtypes ----------------------------------------------------------------------------
+
+ONE = """
+    abs all any arccos arcsin arcsinh arctan argmax argmin argsort average cbrt ceil cos
+    cosh count_nonzero cumprod cumsum diff elu erf exp exp2 expm1 floor gelu glu hard_sigmoid
+    hard_silu hard_tanh isfinite isinf isnan leaky_relu log10 log1p log_sigmoid log_softmax
+    logical_not logsumexp max mean median min negative norm ones_like prod ravel reciprocal relu
+    relu6 round rsqrt selu sigmoid sign silu sin sinh soft_shrink softmax softplus softsign sort
+    sqrt square squareplus std sum tan tanh transpose tril triu trunc var zeros_like"""
+TWO = """
+    add arctan2 divide dot equal floor_divide fmax fmin greater hypot isclose less logaddexp
+    logical_and matmul maximum minimum mod multiply not_equal outer power subtract tensordot
+    true_divide vdot"""
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("name", [*ONE.split(), *TWO.split()])
+def test_ops_give_keras_dtypes(name):
+    keras = pytest.importorskip("keras")
+    x = rounded(np.abs(randn((4, 4))) * 0.5 + 0.25)
+    arguments = [x] * (2 if name in TWO.split() else 1)
+    if not hasattr(ops, name):
+        pytest.skip("not an op of narae")
+    found, expected = getattr(ops, name)(*arguments), getattr(keras.ops, name)(*arguments)
+    # Keras's jax backend computes medians, means ... as it likes: dtypes alone, and values nearby.
+    assert str(found.dtype) == keras.backend.standardize_dtype(expected.dtype)
+    a, b = found.numpy().astype("float64"), np.asarray(expected).astype("float64")
+    np.testing.assert_allclose(a, b, rtol=2**-5, atol=2**-6)

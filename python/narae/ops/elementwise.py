@@ -5,6 +5,7 @@ Dtypes: Python numbers take the dtype of the other operand; float wins over int 
 """
 
 import builtins
+import functools
 import math
 from typing import Any
 
@@ -592,6 +593,20 @@ def cast(x: Any, dtype: str) -> Tensor:
     if not dtypes.is_float(dtype) or not dtypes.is_float(x.dtype):
         return record(y, (), None)
     return record(y, (x,), lambda dy: (cast(dy, x.dtype),))
+
+
+def in_float32(function):
+    """Lets an op made of several kernels take bfloat16: computed in float32 and rounded once."""
+
+    @functools.wraps(function)
+    def wrapper(x, *args, **kwargs):
+        x = convert_to_tensor(x)
+        if x.dtype != "bfloat16":
+            return function(x, *args, **kwargs)
+        y = function(cast(x, "float32"), *args, **kwargs)
+        return tuple(cast(t, x.dtype) for t in y) if isinstance(y, tuple) else cast(y, x.dtype)
+
+    return wrapper
 
 
 @op

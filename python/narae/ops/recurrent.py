@@ -1,26 +1,11 @@
 """Recurrent networks over whole sequences: one call forward, one call back through time."""
 
-import functools
-
 from narae import _core, ops
 from narae.engine import Tensor, convert_to_tensor, op, record
+from narae.ops.elementwise import in_float32
 from narae.ops.softmax import to_float
 
 __all__ = ["gru", "lstm", "simple_rnn"]
-
-
-def _in_float32(recurrence):
-    """Lets a recurrence take bfloat16: its states are kept in float32, its outputs rounded."""
-
-    @functools.wraps(recurrence)
-    def wrapper(x, *args, **kwargs):
-        x = convert_to_tensor(x)
-        if x.dtype != "bfloat16":
-            return recurrence(x, *args, **kwargs)
-        outputs = recurrence(ops.cast(x, "float32"), *args, **kwargs)
-        return tuple(ops.cast(y, "bfloat16") for y in outputs)
-
-    return wrapper
 
 
 def _checked(who, gates, x, kernel, recurrent_kernel, states, mask):
@@ -110,7 +95,7 @@ def _run(name, x, w, u, b, bias, states, mask, reverse, activation="tanh"):
 
 
 @op
-@_in_float32
+@in_float32
 def simple_rnn(
     x, h0, kernel, recurrent_kernel, bias, mask=None, activation: str = "tanh", reverse=False
 ) -> tuple[Tensor, Tensor]:
@@ -142,7 +127,7 @@ def simple_rnn(
 
 
 @op
-@_in_float32
+@in_float32
 def lstm(
     x, h0, c0, kernel, recurrent_kernel, bias, mask=None, reverse: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -174,7 +159,7 @@ def lstm(
 
 
 @op
-@_in_float32
+@in_float32
 def gru(
     x,
     h0,

@@ -3,6 +3,7 @@
 from narae import _core, ops
 from narae.engine import Tensor, config, convert_to_tensor, op, record
 from narae.engine.dtypes import is_float
+from narae.ops.elementwise import in_float32
 
 __all__ = [
     "all",
@@ -320,18 +321,21 @@ def _var(x, axes, keepdims):
 
 
 @op
+@in_float32
 def var(x, axis: _Axis = None, keepdims: bool = False) -> Tensor:
     """Variance along the axes: mean((x - mean(x))^2), in two passes."""
     return _at_once("var", _number(x, to_float=True), axis, keepdims, _var)
 
 
 @op
+@in_float32
 def std(x, axis: _Axis = None, keepdims: bool = False) -> Tensor:
     """Standard deviation along the axes: sqrt(var(x))."""
     return ops.sqrt(var(x, axis, keepdims))
 
 
 @op
+@in_float32
 def moments(
     x, axes: _Axis, keepdims: bool = False, synchronized: bool = False
 ) -> tuple[Tensor, Tensor]:
