@@ -281,6 +281,22 @@ def test_weights_are_read_in_the_compute_dtype(mixed):
     assert model.layers[0].output.dtype == "bfloat16"
 
 
+class Counter(layers.Layer):
+    def build(self, input_shape):
+        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, x):
+        self.calls.assign_add(1.0)
+        return x
+
+
+def test_state_is_not_rounded(mixed):
+    layer = Counter()
+    for _ in range(300):  # bfloat16 does not count beyond 256
+        layer(randn((1, 1)))
+    assert float(layer.calls) == 300
+
+
 def test_policies():
     policy = narae.mixed_precision.Policy("mixed_bfloat16")
     assert (policy.compute_dtype, policy.variable_dtype) == ("bfloat16", "float32")
@@ -382,6 +398,29 @@ def test_bfloat16_weights_are_saved(tmp_path):
     for a, b in zip(first.get_weights(), second.get_weights()):
         assert a.dtype == BF16
         np.testing.assert_array_equal(bits(a), bits(b))
+
+
+@pytest.mark.keras
+def test_models_of_keras(tmp_path):
+    keras = pytest.importorskip("keras")
+    inner = [keras.layers.Dense(8, activation="relu"), keras.layers.LayerNormalization()]
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        parts = [keras.layers.Input((5,)), *inner, keras.layers.Dense(3, dtype="bfloat16")]
+        model = keras.Sequential(parts)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.save(tmp_path / "m.keras")
+    ours, x = narae.models.load_model(tmp_path / "m.keras"), randn((6, 5))
+    found, expected = ours(x), model(x)
+    assert found.dtype == "bfloat16" == keras.backend.standardize_dtype(expected.dtype)
+    for a, b in zip(ours.layers, model.layers, strict=True):
+        assert (a.compute_dtype, a.variable_dtype) == (b.compute_dtype, b.variable_dtype)
+    expected = np.asarray(expected).astype("float32")
+    np.testing.assert_allclose(found.numpy().astype("float32"), expected, atol=2**-5)
+    ours.save(tmp_path / "n.keras")
+    again = np.asarray(keras.models.load_model(tmp_path / "n.keras")(x)).astype("float32")
+    np.testing.assert_array_equal(again, expected)
 
 
 # ---- Keras's dtypes ----------------------------------------------------------------------------

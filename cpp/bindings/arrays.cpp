@@ -1,5 +1,7 @@
 #include "bindings/arrays.h"
 
+#include <pybind11/gil_safe_call_once.h>
+
 #include "kernels/unary.h"
 
 namespace narae {
@@ -36,9 +38,11 @@ void check_layout(const char* who, const char* name, const py::array& a) {
 }
 
 py::dtype bfloat16_dtype() {
-  static PyObject* const dtype =
-      py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16")).release().ptr();
-  return py::reinterpret_borrow<py::dtype>(dtype);
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::dtype> dtype;
+  return dtype
+      .call_once_and_store_result(
+          [] { return py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16")); })
+      .get_stored();
 }
 
 py::array widened(const char* who, const char* name, const py::array& a) {

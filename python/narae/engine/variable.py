@@ -93,11 +93,11 @@ class Variable(Tensor):
 
     def assign_add(self, value) -> "Variable":
         """Adds to the values, in place."""
-        return self.assign(self + convert_to_tensor(value, self.dtype))
+        return self.assign(Tensor(self.array) + convert_to_tensor(value, self.dtype))
 
     def assign_sub(self, value) -> "Variable":
         """Subtracts from the values, in place."""
-        return self.assign(self - convert_to_tensor(value, self.dtype))
+        return self.assign(Tensor(self.array) - convert_to_tensor(value, self.dtype))
 
     def move_to(self, array: np.ndarray) -> None:
         """Continues in other memory (a slice of a flat buffer), with the same values."""
