@@ -82,6 +82,12 @@ NAMES = {
         sparse_categorical_crossentropy split sqrt square squeeze stack std stop_gradient subtract
         sum swapaxes swish take take_along_axis tanh tensordot tile top_k transpose tril triu
         unstack var vstack where zeros zeros_like""",
+    "config": """
+        backend dtype_policy epsilon floatx image_data_format set_dtype_policy set_epsilon
+        set_floatx set_image_data_format""",
+    "dtype_policies": "DTypePolicy deserialize get serialize",
+    "mixed_precision": """
+        DTypePolicy Policy dtype_policy global_policy set_dtype_policy set_global_policy""",
     "datasets": "california_housing cifar10 fashion_mnist mnist",
 }
 

@@ -99,18 +99,21 @@ def get(identifier) -> DTypePolicy:
         ) from None
 
 
-def serialize(policy: DTypePolicy) -> dict:
+def serialize(dtype_policy: DTypePolicy) -> dict:
     """Returns the config of a policy as it stands in a saved model."""
     return {
         "module": "keras",
         "class_name": "DTypePolicy",
-        "config": policy.get_config(),
+        "config": dtype_policy.get_config(),
         "registered_name": None,
     }
 
 
-def deserialize(config: dict) -> DTypePolicy:
-    """Returns the policy of a saved config."""
+def deserialize(config: dict, custom_objects: dict | None = None) -> DTypePolicy:
+    """Returns the policy of a saved config; `custom_objects` may name other classes."""
+    made = (custom_objects or {}).get(config.get("class_name"))
+    if made is not None:
+        return made.from_config(config["config"])
     if config.get("class_name", "DTypePolicy") not in ("DTypePolicy", "FloatDTypePolicy"):
         raise ValueError(
             "narae.dtype_policies.deserialize: expected a DTypePolicy; quantized policies are not "
