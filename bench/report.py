@@ -25,6 +25,7 @@ MODELS = {
     STEPS: [STEPS, "--peers", "torch,compile,jax,tf,sklearn", "--turns", "4"],
     "two_threads": [STEPS, "--peers", "narae1", "--threads", "2", "--turns", "4"],
     "busy_neighbour": [STEPS, "--peers", "narae1", "--threads", "2", "--hog", "--turns", "4"],
+    "mixed_bfloat16": [STEPS, "--peers", "narae_bf16", "--turns", "4"],
     "bench_fit": ["bench_fit", "--peers", "torch,jax,tf", "--turns", "3"],
     "bench_predict": ["bench_predict", "--peers", "ort,torch,jax", "--turns", "4"],
 }
@@ -112,14 +113,18 @@ def _training_ratios(steps: dict, peers) -> list[float]:
     ]
 
 
-def threads_table(steps: dict) -> str:
-    """A line for each model: one thread, two threads, and how much faster two are."""
-    rows = [
-        [name, *(f"{row[x]['best'] * 1e3:.3f}" for x in ("narae1", "narae")),
-         _ratio(row["narae1"]["best"] / row["narae"]["best"])]
-        for name, row in steps.items()
-    ]  # fmt: skip
-    return _table(["model", "one thread, ms", "two threads, ms", "times as fast"], rows)
+def against(slow: str, fast: str, words: str, other: str):
+    """A table of steps with narae twice: a line for each model."""
+
+    def table(steps: dict) -> str:
+        rows = [
+            [name, *(f"{row[x]['best'] * 1e3:.3f}" for x in (slow, fast)),
+             _ratio(row[slow]["best"] / row[fast]["best"])]
+            for name, row in steps.items()
+        ]  # fmt: skip
+        return _table(["model", f"{words}, ms", f"{other}, ms", "times as fast"], rows)
+
+    return table
 
 
 def predict_table(predictions: dict) -> str:
@@ -162,10 +167,15 @@ def _versions() -> str:
     return ", ".join(found)
 
 
+TWO_THREADS = against("narae1", "narae", "one thread", "two threads")
 TABLES = {
     STEPS: ("Training steps", training_table),
-    "two_threads": ("Training steps with two threads", threads_table),
-    "busy_neighbour": ("The same with a busy neighbour on the second CPU", threads_table),
+    "two_threads": ("Training steps with two threads", TWO_THREADS),
+    "busy_neighbour": ("The same with a busy neighbour on the second CPU", TWO_THREADS),
+    "mixed_bfloat16": (
+        "Training steps under mixed_bfloat16",
+        against("narae", "narae_bf16", "float32", "mixed_bfloat16"),
+    ),
     "bench_fit": ("An epoch of MNIST with fit", fit_table),
     "bench_predict": ("Predictions", predict_table),
 }

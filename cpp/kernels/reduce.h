@@ -7,10 +7,10 @@
 //   cumsum, cumprod       y[o,r,i] = fold over r' <= r of x[o,r',i]      (reverse: r' >= r)
 // of floats only:
 //   mean                  y = sum / R
-//   variance              y[o,i] = sum over r of (x[o,r,i] - m[o,i])^2 / R,  m = mean, an output
-//   too logsumexp             y[o,i] = m + log(sum over r of exp(x[o,r,i] - m)), m[o,i] = max, 0
-//   where
-//                                  it is infinite; m is workspace
+//   variance              y[o,i] = sum over r of (x[o,r,i] - m[o,i])^2 / R; m[o,i] = mean, also
+//                                  an output
+//   logsumexp             y[o,i] = m + log(sum over r of exp(x[o,r,i] - m)); m[o,i] = max, 0 where
+//                                  it is infinite, is workspace
 //   expand                dx[o,r,i] = dy[o,i] / divisor                   (of sum and mean)
 //   extremum_backward     dx[o,r,i] = dy[o,i] * (x[o,r,i] = y[o,i]) / count of such r
 //   prod_backward         dx[o,r,i] = dy[o,i] * product of the other x[o,.,i]
