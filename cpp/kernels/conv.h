@@ -11,7 +11,8 @@
 // (dy its input, dx its output, hence bias and act there). Outputs are overwritten and overlap no
 // input. Every order of summation depends on the shape alone: the same bits for any number of
 // threads. Where it pays, 3 x 3 to 5 x 5 (3 and 5) taps of stride 1, or a step of the stride, go by
-// Winograd's algorithm: winograd.h states its error, and how far a value that is not finite spreads.
+// Winograd's algorithm: winograd.h states its error, and how far a value that is not finite
+// spreads.
 #pragma once
 
 #include <cstdint>

@@ -106,6 +106,7 @@ class RecordedStep:
     def __init__(self, function, max_slots: int = 8):
         self._function = function
         self._slots = collections.OrderedDict()
+        self._latest = None, None  # key and slot: comparing is quicker than a look-up
         self._max_slots = max_slots
         self.lock = threading.RLock()  # held by who needs the outputs before the next run
 
@@ -116,7 +117,9 @@ class RecordedStep:
             arguments: structures of arrays, Tensors or `(shape, dtype)`-like objects with
                 `.shape` and `.dtype`; None stands for itself.
         """
-        key = _key(arguments)
+        key = tuple(map(_key, arguments))
+        if key == self._latest[0]:
+            return self._latest[1]
         slot = self._slots.get(key)
         if slot is None:
             slot = self._slots[key] = Slot(self._function, arguments)
@@ -124,6 +127,7 @@ class RecordedStep:
                 self._slots.popitem(last=False)
         else:
             self._slots.move_to_end(key)
+        self._latest = key, slot
         return slot
 
     def __call__(self, *arguments):
