@@ -218,7 +218,7 @@ std::int32_t first_lane(const T* x, T y, std::int64_t r, std::int64_t R) {
     for_lanes<T>(R - r, [&](std::int64_t i, std::int64_t lanes) {
       const Vec<T> v = load_lanes(x + r + i, lanes);
       const auto hits = (v == y) | (v != v);  // past R too: these are not the least
-      first = hits & (place < first) ? place : first;
+      first = (hits & (place < first)) ? place : first;
       place += kLanes<T>;
     });
     return static_cast<std::int32_t>(min_lane<Int<T>>(first));
