@@ -66,9 +66,10 @@ def standardize_dtype(dtype) -> str:
 def storage_dtype(dtype: np.dtype) -> str | None:
     """Returns the dtype that holds arrays of `dtype` in narae, or None when none does."""
     native = dtype.newbyteorder("=")
-    if native.name == "bfloat16":
-        _know_bfloat16()
-    return _NAMES.get(native) or _WIDENED.get(native)
+    storage = _NAMES.get(native) or _WIDENED.get(native)
+    if storage is None and native.name == "bfloat16":
+        return standardize_dtype("bfloat16")
+    return storage
 
 
 def finfo(dtype: str):

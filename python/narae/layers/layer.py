@@ -854,9 +854,8 @@ class Layer(Operation):
         if isinstance(x, (list, tuple, dict)):
             return tree.map_structure(self._convert, x)
         if hasattr(x, "__array__") and not isinstance(x, KerasTensor):
-            known = np.dtype(x.dtype) if hasattr(x, "dtype") else np.dtype(bool)
-            is_float = known.kind == "f" or known.name == "bfloat16"
-            cast = self.autocast and self._casts_float and is_float
+            kind = np.dtype(x.dtype).kind if hasattr(x, "dtype") else "b"
+            cast = self.autocast and self._casts_float and kind in "fV"  # V: bfloat16
             return convert_to_tensor(x, self._compute_dtype if cast else None)
         return x
 
