@@ -358,18 +358,22 @@ struct Winograd : Tiles<T, KH, KW> {
     const bool streamed = may_stream(target, N * this->rows.target * down, F);
     this->for_tiles(tiles, [&](int64_t t, const Tile& tile) {
       T* y = target + (tile.n * this->rows.target + tile.row) * down + tile.col * right;
-      for_lanes<T>(columns.size(), [&](int64_t n, int64_t lanes) {
-        const T* from = m.at(0, t, n);
-        const int64_t f = columns.begin + n;
-        const Vec<T> add = bias ? load_lanes(bias + f, lanes) : Vec<T>{};
-        transform_tile<T, kInH, kOutH, Down::output, kInW, kOutW, Across::output>(
-            [&](int i, int j) { return load(from + (i * kInW + j) * m.plane); },
-            [&](int i, int j, Vec<T> y_ij) {
-              if (i >= tile.high || j >= tile.wide) return;
-              T* y_f = y + i * down + j * right + f;
-              streamed ? stream(y_f, y_ij + add) : store_lanes<T>(y_f, y_ij + add, lanes);
-            });
-      });
+      const auto transform = [&](auto whole) {
+        for_lanes<T>(columns.size(), [&](int64_t n, int64_t lanes) {
+          const T* from = m.at(0, t, n);
+          const int64_t f = columns.begin + n;
+          const Vec<T> add = bias ? load_lanes(bias + f, lanes) : Vec<T>{};
+          transform_tile<T, kInH, kOutH, Down::output, kInW, kOutW, Across::output>(
+              [&](int i, int j) { return load(from + (i * kInW + j) * m.plane); },
+              [&](int i, int j, Vec<T> y_ij) {
+                if (!whole && (i >= tile.high || j >= tile.wide)) return;
+                T* y_f = y + i * down + j * right + f;
+                streamed ? stream(y_f, y_ij + add) : store_lanes<T>(y_f, y_ij + add, lanes);
+              });
+        });
+      };
+      tile.high == kOutH && tile.wide == kOutW ? transform(std::true_type{})
+                                               : transform(std::false_type{});
       for (int64_t i = 0; activate && i < tile.high; ++i) {
         for (int64_t j = 0; j < tile.wide; ++j) {
           T* cell = y + i * down + j * right + columns.begin;
