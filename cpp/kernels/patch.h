@@ -273,9 +273,9 @@ inline int64_t first_cell(const Cut& c, const Box& box) {
 
 template <class T>
 inline void copy(T* to, const T* from, int64_t n) {
-  int64_t i = 0;
-  for (; i + kLanes<T> <= n; i += kLanes<T>) store(to + i, load(from + i));
-  for (; i < n; ++i) to[i] = from[i];
+  for_lanes<T>(n, [&](int64_t i, int64_t lanes) {
+    store_lanes(to + i, load_lanes(from + i, lanes), lanes);
+  });
 }
 
 // to = the sum of `copies` arrays of n elements that lie one after the other, in order.
@@ -292,9 +292,7 @@ inline void add_copies(const T* from, int64_t copies, int64_t n, T* to) {
 
 template <class T>
 inline void clear(T* to, int64_t n) {
-  int64_t i = 0;
-  for (; i + kLanes<T> <= n; i += kLanes<T>) store(to + i, Vec<T>{});
-  for (; i < n; ++i) to[i] = T(0);
+  for_lanes<T>(n, [&](int64_t i, int64_t lanes) { store_lanes(to + i, Vec<T>{}, lanes); });
 }
 
 // Copies what a box needs of channels [c0, c0 + channels) out of `all`. `cell(to, from, n)` moves n

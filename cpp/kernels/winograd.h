@@ -372,8 +372,8 @@ struct Winograd : Tiles<T, KH, KW> {
               });
         });
       };
-      tile.high == kOutH && tile.wide == kOutW ? transform(std::true_type{})
-                                               : transform(std::false_type{});
+      tile.high == kOutH&& tile.wide == kOutW ? transform(std::true_type{})
+                                              : transform(std::false_type{});
       for (int64_t i = 0; activate && i < tile.high; ++i) {
         for (int64_t j = 0; j < tile.wide; ++j) {
           T* cell = y + i * down + j * right + columns.begin;
