@@ -131,12 +131,23 @@ struct Points {
 template <class T>
 using Transform = void (*)(const Vec<T>*, Vec<T>*);
 
+// With 32 registers transforms are unrolled to the end, and whole tiles have one of their own,
+// without tests. With the 16 of AVX2 that spills: 3 x 3 taps, 64 channels at 32 x 32, took 7.4
+// instead of 6.6 ms.
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define NARAE_UNROLL_TILE NARAE_UNROLL
+inline constexpr bool kUnrollTiles = true;
+#else
+#define NARAE_UNROLL_TILE
+inline constexpr bool kUnrollTiles = false;
+#endif
+
 // load(i, j), kFromH x kFromW vectors, become kToH x kToW ones, store(i, j, vector).
 template <class T, int kFromH, int kToH, Transform<T> kDown, int kFromW, int kToW,
           Transform<T> kAcross, class Load, class Store>
 inline void transform_tile(const Load& load, const Store& store) {
   Vec<T> half[kToH][kFromW];
-  NARAE_UNROLL
+  NARAE_UNROLL_TILE
   for (int j = 0; j < kFromW; ++j) {
     Vec<T> from[kFromH], to[kToH];
     NARAE_UNROLL
@@ -145,7 +156,7 @@ inline void transform_tile(const Load& load, const Store& store) {
     NARAE_UNROLL
     for (int i = 0; i < kToH; ++i) half[i][j] = to[i];
   }
-  NARAE_UNROLL
+  NARAE_UNROLL_TILE
   for (int i = 0; i < kToH; ++i) {
     Vec<T> to[kToW];
     kAcross(half[i], to);
@@ -244,7 +255,7 @@ struct Tiles {
       };
       const int64_t h = rows.first + tile.row, w = cols.first + tile.col;
       const int64_t corner = ((tile.n * rows.source + h) * cols.source + w) * cell;
-      if (h >= 0 && h + kInH <= rows.source && w >= 0 && w + kInW <= cols.source) {
+      if (kUnrollTiles && h >= 0 && h + kInH <= rows.source && w >= 0 && w + kInW <= cols.source) {
         const T* x_t = x + corner + channels.begin;
         return transform([&](int i, int j) { return x_t + i * down + j * right; });
       }
@@ -372,8 +383,11 @@ struct Winograd : Tiles<T, KH, KW> {
               });
         });
       };
-      tile.high == kOutH&& tile.wide == kOutW ? transform(std::true_type{})
-                                              : transform(std::false_type{});
+      if (kUnrollTiles && tile.high * tile.wide == kOutH * kOutW) {
+        transform(std::true_type{});
+      } else {
+        transform(std::false_type{});
+      }
       for (int64_t i = 0; activate && i < tile.high; ++i) {
         for (int64_t j = 0; j < tile.wide; ++j) {
           T* cell = y + i * down + j * right + columns.begin;
@@ -469,8 +483,11 @@ struct WinogradFilterGradient : Tiles<T, KH, KW> {
               [&](int i, int j, Vec<T> w_ij) { store(to + (i * kInW + j) * w.plane, w_ij); });
         });
       };
-      tile.high == kOutH&& tile.wide == kOutW ? transform(std::true_type{})
-                                              : transform(std::false_type{});
+      if (kUnrollTiles && tile.high * tile.wide == kOutH * kOutW) {
+        transform(std::true_type{});
+      } else {
+        transform(std::false_type{});
+      }
     });
   }
 
