@@ -77,6 +77,30 @@ def test_float64(isa, name):
     check(name, some_float64())
 
 
+def test_power(isa):
+    """x^y of float32 within 1.5 ulp, and the special values of C's pow."""
+    random = np.random.default_rng(0)
+    special = [0, 1, 2, 3, 0.5, 1.5, 1e-45, 1e-38, 3e38, 2**22 + 0.5, 2**24 - 1, 2**24, np.inf]
+    special = np.float32([*special, *(-v for v in special), np.nan])
+    x, y = (v.ravel() for v in np.meshgrid(special, special))
+    magnitudes = np.exp(random.normal(size=60_000) * 3)
+    any_x, any_y = random.integers(0, 2**32, (2, 60_000), dtype=np.uint32).view(np.float32)
+    usual = random.normal(size=60_000) * 10, random.integers(-20, 20, 60_000)
+    x = np.concatenate([x, magnitudes, -magnitudes, any_x], dtype="float32", casting="unsafe")
+    y = np.concatenate([y, *usual, any_y], dtype="float32", casting="unsafe")
+    with np.errstate(all="ignore"):
+        expected = np.power(x.astype("float64"), y.astype("float64"))
+        rounded, actual = expected.astype("float32"), _core.power(x, y)
+        ulps = np.abs(actual - expected) / np.spacing(np.abs(rounded))
+    same = (actual == rounded) & (np.signbit(actual) == np.signbit(rounded))
+    ulps = np.where(same | (np.isnan(actual) & np.isnan(rounded)), 0, ulps)
+    worst = np.nanargmax(np.where(np.isnan(ulps), np.inf, ulps))
+    assert ulps[worst] <= 1.5, (x[worst], y[worst], actual[worst], expected[worst])
+    for exponent in np.float32([1.7, -3, 0.5, np.nan, np.inf]):  # one for all, a row of seven
+        row = _core.power(x[:7], np.full((), exponent))
+        np.testing.assert_array_equal(row, _core.power(x[:7], np.full(7, exponent)))
+
+
 def test_normal_distribution(isa):
     """gelu(x) / x is Phi(x): 4 ulp for x >= -1, below 4 + x^2 / 2 of them, and half of one each for
     the product and the quotient."""

@@ -19,8 +19,8 @@ std::string place_text(std::int64_t flat, const Shape& shape) {
 // flat[...] = sum_k index[..., k] * (sizes[k+1] * sizes[k+2] * ...), where index[..., k] in
 // [-sizes[k], sizes[k]) counts from the end when negative (or, without wrap, may not be negative).
 template <class T>
-void resolve_indices(const std::string& who, const T* index, std::int64_t* flat, const Shape& shape,
-                     const Shape& sizes, bool wrap) {
+void resolve_one_by_one(const std::string& who, const T* index, std::int64_t* flat,
+                        const Shape& shape, const Shape& sizes, bool wrap) {
   const std::int64_t K = static_cast<std::int64_t>(sizes.size());
   std::int64_t n = 1;
   for (std::size_t d = 0; d + 1 < shape.size(); ++d) n *= shape[d];
@@ -42,6 +42,27 @@ void resolve_indices(const std::string& who, const T* index, std::int64_t* flat,
     }
     flat[i] = at;
   }
+}
+
+// The usual case of one axis first, without a branch, which compilers vectorize.
+template <class T>
+void resolve_indices(const std::string& who, const T* index, std::int64_t* flat, const Shape& shape,
+                     const Shape& sizes, bool wrap) {
+  bool out_of_range = sizes.size() > 1;
+  if (!out_of_range) {
+    const std::int64_t size = sizes[0], from_end = wrap ? size : 0;
+    std::int64_t n = 1;
+    for (std::size_t d = 0; d + 1 < shape.size(); ++d) n *= shape[d];
+    std::uint64_t bad = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t given = index[i], one = given < 0 ? given + from_end : given;
+      bad |= static_cast<std::uint64_t>(one) |
+             (static_cast<std::uint64_t>(size - 1) - static_cast<std::uint64_t>(one));
+      flat[i] = one;
+    }
+    out_of_range = bad >> 63;  // the sign of one, or of what is left above it
+  }
+  if (out_of_range) resolve_one_by_one(who, index, flat, shape, sizes, wrap);
 }
 
 py::array resolve(const std::string& who, const py::array& indices, const Shape& sizes, bool wrap) {

@@ -129,24 +129,35 @@ NARAE_INLINE Vec<T> sqrt(Vec<T> x) {
   return x;
 }
 
-// log(x) = e ln 2 + log(1 + f), x = 2^e (1 + f), 1 + f in [sqrt(1/2), sqrt(2)). With s = f / (2 +
-// f):
+// x = 2^e (1 + f), 1 + f in [sqrt(1/2), sqrt(2)), for 0 < x < infinity.
+template <class T>
+struct BinaryLog {
+  Vec<Int<T>> exponent;
+  Vec<T> f;
+
+  NARAE_INLINE explicit BinaryLog(Vec<T> x) {
+    constexpr bool kFloat = sizeof(T) == 4;
+    constexpr int kMantissa = FloatBits<T>::kMantissa;
+    constexpr T kSmallest = kFloat ? T(0x1p-126) : T(0x1p-1022);
+    using I = Vec<Int<T>>;
+    const I subnormal = x < kSmallest;
+    const Vec<T> normal = subnormal ? x * (kFloat ? T(0x1p25) : T(0x1p54)) : x;
+    // Biased so that the mantissa's range starts at sqrt(1/2).
+    constexpr Int<T> kRoot = kFloat ? Int<T>(0x3f3504f3) : Int<T>(0x3fe6a09e667f3bcd);
+    const I bits = bit_cast<I>(normal) - kRoot;
+    exponent = (bits >> kMantissa) + (subnormal & (kFloat ? Int<T>(-25) : Int<T>(-54)));
+    f = bit_cast<Vec<T>>((bits & ((Int<T>(1) << kMantissa) - 1)) + kRoot) - T(1);
+  }
+};
+
+// log(x) = e ln 2 + log(1 + f). With s = f / (2 + f):
 //   log(1 + f) = 2 atanh(s) = 2 s + s R = f - s (f - R),  R = 2 (s^2/3 + s^4/5 + ...)
 // R / s^2 is interpolated at Chebyshev nodes. Error <= 2 ulp.
 template <class T>
 NARAE_INLINE Vec<T> log(Vec<T> x) {
   constexpr bool kFloat = sizeof(T) == 4;
-  constexpr int kMantissa = FloatBits<T>::kMantissa;
-  constexpr T kSmallest = kFloat ? T(0x1p-126) : T(0x1p-1022);
-  using I = Vec<Int<T>>;
-  const I subnormal = x < kSmallest;
-  const Vec<T> normal = subnormal ? x * (kFloat ? T(0x1p25) : T(0x1p54)) : x;
-  // Biased so that the mantissa's range starts at sqrt(1/2).
-  constexpr Int<T> kRoot = kFloat ? Int<T>(0x3f3504f3) : Int<T>(0x3fe6a09e667f3bcd);
-  const I bits = bit_cast<I>(normal) - kRoot;
-  const I exponent = (bits >> kMantissa) + (subnormal & (kFloat ? Int<T>(-25) : Int<T>(-54)));
-  const Vec<T> f = bit_cast<Vec<T>>((bits & ((Int<T>(1) << kMantissa) - 1)) + kRoot) - T(1);
-  const Vec<T> e = __builtin_convertvector(exponent, Vec<T>);
+  const BinaryLog<T> parts(x);
+  const Vec<T> f = parts.f, e = __builtin_convertvector(parts.exponent, Vec<T>);
   const Vec<T> s = f / (T(2) + f), z = s * s;
   Vec<T> R;
   if constexpr (kFloat) {
@@ -300,48 +311,75 @@ struct Normal {
   }
 };
 
-// sin(x + quarters * pi / 2) in float64: r = x - n pi / 2 with pi / 2 in three parts, |r| <= pi
-// / 4.
-NARAE_INLINE Vec<double> sine_reduced(Vec<double> x, std::int64_t quarters) {
-  const Vec<double> n = round_small<double>(x * 0.63661977236758134308);
-  const Vec<double> r =
-      ((x - n * 0x1.921fb54400000p+0) - n * 0x1.0b4611a600000p-34) - n * 0x1.3198a2e037073p-69;
-  const Vec<double> z = r * r;
-  const Vec<double> s =
-      r + r * z *
-              horner<double>(z, -1.0 / 121645100408832000, 1.0 / 355687428096000,
-                             -1.0 / 1307674368000, 1.0 / 6227020800, -1.0 / 39916800, 1.0 / 362880,
-                             -1.0 / 5040, 1.0 / 120, -1.0 / 6);
-  const Vec<double> c =
-      horner<double>(z, -1.0 / 6402373705728000, 1.0 / 20922789888000, -1.0 / 87178291200,
-                     1.0 / 479001600, -1.0 / 3628800, 1.0 / 40320, -1.0 / 720, 1.0 / 24, -0.5, 1.0);
-  const auto quadrant = __builtin_convertvector(n, Vec<std::int64_t>) + quarters;
-  const Vec<double> y = (quadrant & 1) != 0 ? c : s;
-  return (quadrant & 2) != 0 ? -y : y;
+// f of each half of float registers, widened to float64. Halves are taken of the wide vector: those
+// of a float register would be moved through memory.
+template <class F, class... V>
+NARAE_INLINE Vec<float> in_doubles(const F& f, V... x) {
+  typedef double Wide __attribute__((vector_size(2 * kVecBytes)));
+  const auto half = [](int h, Vec<float> v) {
+    const Wide wide = __builtin_convertvector(v, Wide);
+    Vec<double> halves[2];
+    std::memcpy(halves, &wide, sizeof wide);
+    return halves[h];
+  };
+  const Vec<double> y[2] = {f(half(0, x)...), f(half(1, x)...)};
+  Wide wide;
+  std::memcpy(&wide, y, sizeof wide);
+  return __builtin_convertvector(wide, Vec<float>);
 }
 
-// sin and cos (quarters = 1). The reduction holds to |x| < 2^20; lanes beyond ask libm. float32 is
-// computed in float64. Error <= 1 ulp for float32, <= 2 ulp for float64.
-template <class T>
-NARAE_INLINE Vec<T> sine(Vec<T> x, std::int64_t quarters) {
-  Vec<T> y;
-  if constexpr (sizeof(T) == 4) {
-    typedef float Half __attribute__((vector_size(kVecBytes / 2)));
-    Half halves[2];
-    std::memcpy(halves, &x, sizeof x);
-    for (Half& half : halves) {
-      const Vec<double> wide = __builtin_convertvector(half, Vec<double>);
-      half = __builtin_convertvector(sine_reduced(wide, quarters), Half);
-    }
-    std::memcpy(&y, halves, sizeof y);
-  } else {
-    y = sine_reduced(x, quarters);
+// x as n pi / 2 + r, |r| <= pi / 4, with pi / 2 in parts; the products with the first are exact for
+// n < 2^20.
+struct TimesHalfPi {
+  Vec<double> n, r;
+
+  NARAE_INLINE explicit TimesHalfPi(Vec<double> x)
+      : n(round_small<double>(x * 0.63661977236758134308)) {
+    r = ((x - n * 0x1.921fb54400000p+0) - n * 0x1.0b4611a600000p-34) - n * 0x1.3198a2e037073p-69;
   }
+};
+
+// r + r^3 S(r^2) and 1 - r^2 / 2 + r^4 C(r^2) for |r| <= pi / 4; S and C of float32 interpolate at
+// Chebyshev nodes.
+template <class T>
+struct SineCosine {
+  Vec<T> s, c;
+
+  NARAE_INLINE explicit SineCosine(Vec<T> r) {
+    const Vec<T> z = r * r;
+    if constexpr (sizeof(T) == 4) {
+      s = horner<T>(z, T(-0.0001958789954), T(0.008332748402), T(-0.1666666466));
+      c = horner<T>(z, T(2.454794087e-05), T(-0.001388830311), T(0.04166666466), T(-0.5), T(1));
+    } else {
+      s = horner<T>(z, -1.0 / 121645100408832000, 1.0 / 355687428096000, -1.0 / 1307674368000,
+                    1.0 / 6227020800, -1.0 / 39916800, 1.0 / 362880, -1.0 / 5040, 1.0 / 120,
+                    -1.0 / 6);
+      c = horner<T>(z, -1.0 / 6402373705728000, 1.0 / 20922789888000, -1.0 / 87178291200,
+                    1.0 / 479001600, -1.0 / 3628800, 1.0 / 40320, -1.0 / 720, 1.0 / 24, -0.5, 1.0);
+    }
+    s = r + r * z * s;
+  }
+};
+
+// sin(x + quarters * pi / 2): sin, and cos with quarters = 1. The reduction, always in float64,
+// holds to |x| < 2^20; lanes beyond ask libm. Error <= 2 ulp.
+template <class T>
+NARAE_INLINE Vec<T> sine(Vec<T> x, Int<T> quarters) {
+  Vec<T> n, r;
+  if constexpr (sizeof(T) == 4) {
+    n = in_doubles([](auto wide) { return TimesHalfPi(wide).n; }, x);
+    r = in_doubles([](auto wide) { return TimesHalfPi(wide).r; }, x);
+  } else {
+    const TimesHalfPi a(x);
+    n = a.n, r = a.r;
+  }
+  const SineCosine<T> of(r);
+  const auto quadrant = __builtin_convertvector(n, Vec<Int<T>>) + quarters;
+  Vec<T> y = (quadrant & 1) != 0 ? of.c : of.s;
+  y = (quadrant & 2) != 0 ? -y : y;
   constexpr T kLimit = T(1 << 20);
   const auto far = ~(abs<T>(x) < kLimit);
-  Int<T> any = 0;
-  for (int i = 0; i < kLanes<T>; ++i) any |= far[i];
-  if (any) {
+  if (fold_halves<Int<T>, kLanes<T>>(far, [](auto a, auto b) { return a | b; })) {
     for (int i = 0; i < kLanes<T>; ++i) {
       if (far[i]) y[i] = T(quarters ? __builtin_cos(x[i]) : __builtin_sin(x[i]));
     }
@@ -355,6 +393,48 @@ NARAE_INLINE Vec<T> sin(Vec<T> x) {
 template <class T>
 NARAE_INLINE Vec<T> cos(Vec<T> x) {
   return sine<T>(x, 1);
+}
+
+// 2^(n + r) = (2^e (1 + f))^y, n whole, |r| <= 1/2, in float64: log2(1 + f) = s L(s^2), s = f / (2
+// + f), where L interpolates at Chebyshev nodes, off by 2^-37. Beyond +-200 float32 is 0 or
+// infinite.
+struct TimesLog2 {
+  Vec<double> n, r;
+
+  NARAE_INLINE TimesLog2(Vec<double> e, Vec<double> f, Vec<double> y) {
+    const Vec<double> s = f / (f + 2.0);
+    Vec<double> t =
+        y * (e + s * horner<double>(s * s, 0.3407252123222729, 0.411672991584654,
+                                    0.5770835802383921, 0.9617966733679064, 2.8853900817900646));
+    t = t < -200 ? broadcast(-200.0) : t > 200 ? broadcast(200.0) : t;  // NaN stays
+    n = round_small<double>(t);
+    r = t - n;
+  }
+};
+
+// x^y of float32 with the special values of C's pow. Error <= 1.5 ulp.
+NARAE_INLINE Vec<float> power(Vec<float> x, Vec<float> y) {
+  using I = Vec<std::int32_t>;
+  constexpr float kInf = __builtin_inff(), kEven = 0x1p24f;  // from here on all floats are even
+  const Vec<float> a = abs<float>(x);
+  const BinaryLog<float> parts(a);
+  Vec<float> e = __builtin_convertvector(parts.exponent, Vec<float>);
+  e = a == 0 ? broadcast(-kInf) : a < kInf ? e : a;
+  const auto n_of = [](auto... v) { return TimesLog2(v...).n; };
+  const auto r_of = [](auto... v) { return TimesLog2(v...).r; };
+  const Vec<float> fraction = in_doubles(r_of, e, parts.f, y);
+  const I n = __builtin_convertvector(in_doubles(n_of, e, parts.f, y), I), half_n = n >> 1;
+  Vec<float> p = horner<float>(fraction, 0.00015469732f, 0.0013400432f, 0.009618026f, 0.055503273f,
+                               0.24022651f, 0.6931472f, 1.0f);
+  p = p * exp2_int<float>(half_n) * exp2_int<float>(n - half_n);
+  // Powers of negative numbers: of the sign that y gives, or none.
+  const Vec<float> b = abs<float>(y), capped = b < kEven ? b : broadcast(kEven);
+  const I floor = __builtin_convertvector(capped, I);
+  const I whole = (__builtin_convertvector(floor, Vec<float>) == capped) & (y == y);
+  const I odd = whole & ((floor & 1) != 0);
+  p = (bit_cast<I>(x) < 0) & odd ? -p : p;
+  p = (x < 0) & (a < kInf) & ~whole ? broadcast(__builtin_nanf("")) : p;
+  return (y == 0) | (x == 1) | ((a == 1) & (b == kInf)) ? broadcast(1.0f) : p;
 }
 
 }  // namespace narae::NARAE_ISA

@@ -124,9 +124,7 @@ struct FloorDivide {
 struct Power {
   template <class T>
   static T one(T a, T b) {
-    if constexpr (sizeof(T) == 4 && kIsFloat<T>) {
-      return __builtin_powf(a, b);
-    } else if constexpr (kIsFloat<T>) {
+    if constexpr (kIsFloat<T>) {
       return __builtin_pow(a, b);
     } else {  // by squaring; a negative power of an integer is truncated
       if (b < 0) return a == 1 ? T(1) : a == static_cast<T>(-1) ? (b % 2 != 0 ? a : T(1)) : T(0);
@@ -136,6 +134,10 @@ struct Power {
       }
       return static_cast<T>(y);
     }
+  }
+  template <class T>
+  static Vec<T> all(Vec<T> a, Vec<T> b) {
+    return power(a, b);
   }
 };
 struct Arctan2 {
@@ -371,6 +373,16 @@ void sum_to(const T* x, Y* y, std::int64_t O, std::int64_t R, std::int64_t I, Re
   sum_to(workspace, y, O, pieces, I, workspace + O * pieces * I);
 }
 
+// float32 by a vector function; float64 would need a logarithm of more bits than it has: libm's.
+template <class T>
+constexpr BinaryRow<T, T> power_row() {
+  if constexpr (sizeof(T) == 4) {
+    return vector_row<Power, T>;
+  } else {
+    return scalar_row<Power, T, T>;
+  }
+}
+
 // ---- tables -----------------------------------------------------------------------------------
 template <class T>
 using Binary = Named<BinaryRow<T, T>>;
@@ -386,7 +398,7 @@ constexpr Binary<T> kBinary[] = {
     {"minimum", vector_row<Minimum, T>},
     {"mod", scalar_row<Mod, T, T>},
     {"floor_divide", scalar_row<FloorDivide, T, T>},
-    {"power", scalar_row<Power, T, T>},
+    {"power", power_row<T>()},
     {"arctan2", scalar_row<Arctan2, T, T>},
     {"hypot", scalar_row<Hypot, T, T>},
 };
