@@ -10,7 +10,7 @@ namespace narae {
 namespace NARAE_ISA {
 namespace {
 
-constexpr std::int64_t kGrainBytes = std::int64_t{1} << 16;
+constexpr std::int64_t kGrainBytes = std::int64_t{1} << 16, kFetchBytes = 4096;
 
 inline std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 
@@ -22,14 +22,31 @@ void gather_small(const char* x, const std::int64_t* index, char* y, std::int64_
   for (std::int64_t i = 0; i < n; ++i) std::memcpy(y + i * kStep, x + index[i] * kStep, kBytes);
 }
 
+// Asks for bytes that are read soon: rows taken at random are in no cache, and the hardware needs
+// some lines of each before it guesses the next ones.
+inline void fetch(const void* p, std::int64_t bytes) {
+  constexpr std::int64_t kLine = 64;
+  for (std::int64_t i = 0; i < bytes; i += kLine)
+    __builtin_prefetch(static_cast<const char*>(p) + i);
+}
+
+// Rows of whole registers, 128 bytes above all, cost less than a call of memcpy for each.
+inline void copy_row(const char* from, char* to, std::int64_t bytes, bool streamed) {
+  if (bytes % kVecBytes) {
+    std::memcpy(to, from, static_cast<std::size_t>(bytes));
+    return;
+  }
+  using Byte = std::uint8_t;
+  write_lanes(reinterpret_cast<Byte*>(to), bytes, streamed, [=](std::int64_t i, std::int64_t) {
+    return load(reinterpret_cast<const Byte*>(from) + i);
+  });
+}
+
 void gather(const void* x, const std::int64_t* index, void* y, std::int64_t A, std::int64_t R,
             std::int64_t I, std::int64_t row_bytes) {
-  // What lies ahead of the copy is fetched: rows taken at random are in no cache, and the hardware
-  // needs some lines of each before it guesses the next ones.
-  constexpr std::int64_t kFetchBytes = 4096, kLine = 64;
   const std::int64_t fetched = smaller(row_bytes, kFetchBytes),
                      ahead = 1 + kFetchBytes / (row_bytes + 1);
-  const auto size = static_cast<std::size_t>(row_bytes);
+  const bool streamed = may_stream(static_cast<std::uint8_t*>(y), A * I * row_bytes, row_bytes);
   parallel_ranges(
       A * I, 1 + kGrainBytes / (row_bytes + 16), [&](std::int64_t begin, std::int64_t end) {
         while (begin < end) {  // the part of one a
@@ -42,15 +59,13 @@ void gather(const void* x, const std::int64_t* index, void* y, std::int64_t A, s
             gather_small<8>(x_a, index + i, to, n);
           } else {
             for (std::int64_t k = 0; k < n; ++k) {
-              if (k + ahead < n) {
-                const char* next = x_a + index[i + k + ahead] * row_bytes;
-                for (std::int64_t p = 0; p < fetched; p += kLine) __builtin_prefetch(next + p);
-              }
-              std::memcpy(to + k * row_bytes, x_a + index[i + k] * row_bytes, size);
+              if (k + ahead < n) fetch(x_a + index[i + k + ahead] * row_bytes, fetched);
+              copy_row(x_a + index[i + k] * row_bytes, to + k * row_bytes, row_bytes, streamed);
             }
           }
           begin += n;
         }
+        if (streamed) finish_streaming();
       });
 }
 
@@ -58,6 +73,7 @@ template <class T>
 void take_along_axis(const T* x, const std::int64_t* index, T* y, std::int64_t A, std::int64_t R,
                      std::int64_t B, std::int64_t I) {
   if (A * I * B == 0) return;
+  constexpr auto kSize = static_cast<std::int64_t>(sizeof(T));
   const std::int64_t row = B == 1 ? I : B;  // without a last axis the rows are those of the axis
   parallel_ranges(A * I * B / row, 1 + kGrainBytes / (8 * row),
                   [&](std::int64_t begin, std::int64_t end) {
@@ -66,6 +82,10 @@ void take_along_axis(const T* x, const std::int64_t* index, T* y, std::int64_t A
                       const std::int64_t* index_r = index + r * row;
                       T* y_r = y + r * row;
                       if (B == 1) {
+                        if (r + 1 < end) {
+                          fetch(index_r + I, smaller(8 * I, kFetchBytes));
+                          fetch(x_a + R, smaller(smaller(R, 16 * I) * kSize, kFetchBytes));
+                        }
                         for (std::int64_t i = 0; i < I; ++i) y_r[i] = x_a[index_r[i]];
                       } else {
                         for (std::int64_t b = 0; b < B; ++b) y_r[b] = x_a[index_r[b] * B + b];
