@@ -69,6 +69,27 @@ def test_take(isa, dtype, shape, count):
     assert y.dtype == dtype
 
 
+@pytest.mark.parametrize("width", [512, 500])  # rows of whole registers, and others
+def test_large_results_are_streamed(isa, width):
+    x, indices = randn((2, 5, width)), places(4500, 5)
+    y = threads_agree(lambda: ops.take(x, indices, axis=1))
+    assert y.nbytes > 2**24
+    np.testing.assert_array_equal(y, np.take(x, indices, axis=1, mode="wrap"))
+
+
+@pytest.mark.parametrize("wrap", [True, False])
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_any_index_out_of_range_is_found(dtype, wrap):
+    limits = np.iinfo(dtype)
+    good = np.arange(0 if not wrap else -7, 7, dtype=dtype)
+    expected = good % 7
+    np.testing.assert_array_equal(_core.index_resolve("f", good[:, None], (7,), wrap), expected)
+    for bad in (7, -8 if wrap else -1, limits.min, limits.max):
+        given = np.append(good, np.asarray(bad, dtype))
+        with pytest.raises(IndexError, match=rf"narae.ops.f: .*Received: {bad} at position"):
+            _core.index_resolve("f", given[:, None], (7,), wrap)
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("shape, count", SHAPES)
 def test_take_backward(isa, dtype, shape, count):
