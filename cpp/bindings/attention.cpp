@@ -74,7 +74,8 @@ double pairs(const AttentionArgs<T>& p) {
 py::tuple forward(const py::array& q, const py::array& k, const py::array& v, double scale,
                   bool causal, const py::object& bias, const py::object& mask,
                   const py::object& key, double rate) {
-  return dispatch<float, double>(kWho, q, [&](auto zero) -> py::tuple {
+  py::array kept;  // the log-sum-exp, which is not rounded with the results of bfloat16
+  const py::array y = dispatch<float, double>(kWho, q, [&](auto zero) -> py::array {
     using T = decltype(zero);
     Inputs<T> in(q, k, v, scale, causal, bias, mask, key, rate);
     AttentionArgs<T>& p = in.args;
@@ -82,8 +83,10 @@ py::tuple forward(const py::array& q, const py::array& k, const py::array& v, do
     p.y = y.data(), p.lse = lse.data();
     expect_flops(2 * pairs(p) * static_cast<double>(p.D + p.E));  // q k', p v
     run(kernels<Attention<T>>().forward, p);
-    return py::make_tuple(y.array(), lse.array());
+    kept = lse.array();
+    return y.array();
   });
+  return py::make_tuple(y, kept);
 }
 
 py::tuple backward(const py::array& dy, const py::array& y, const py::array& lse,
