@@ -13,9 +13,9 @@ struct Registers {
   unsigned a = 0, b = 0, c = 0, d = 0;
 };
 
-Registers cpuid(unsigned leaf) {
+Registers cpuid(unsigned leaf, unsigned subleaf = 0) {
   Registers r;
-  __get_cpuid_count(leaf, 0, &r.a, &r.b, &r.c, &r.d);
+  __get_cpuid_count(leaf, subleaf, &r.a, &r.b, &r.c, &r.d);
   return r;
 }
 
@@ -41,7 +41,18 @@ bool cpu_has(Isa isa) {
                   (saved_state() & 0x6) == 0x6;
   // x86-64-v4: AVX512 F, DQ, CD, BW, VL; opmask and ZMM saved
   const bool v4 = v3 && has(seven.b, 16, 17, 28, 30, 31) && (saved_state() & 0xe6) == 0xe6;
-  return isa == Isa::base ? v2 : isa == Isa::avx2 ? v3 : isa == Isa::avx512 ? v4 : false;
+  switch (isa) {
+    case Isa::base:
+      return v2;
+    case Isa::avx2:
+      return v3;
+    case Isa::avx512:
+      return v4;
+    case Isa::avx512_bf16:
+      return v4 && has(cpuid(7, 1).a, 5);
+    default:
+      return false;
+  }
 }
 #elif defined(__aarch64__) || defined(_M_ARM64)
 
@@ -72,6 +83,8 @@ const char* isa_name(Isa isa) {
       return "avx2";
     case Isa::avx512:
       return "avx512";
+    case Isa::avx512_bf16:
+      return "avx512_bf16";
     case Isa::neon:
       return "neon";
     default:
@@ -91,6 +104,10 @@ bool isa_built(Isa isa) {
 #endif
 #ifdef NARAE_HAVE_avx512
     case Isa::avx512:
+      return true;
+#endif
+#ifdef NARAE_HAVE_avx512_bf16
+    case Isa::avx512_bf16:
       return true;
 #endif
 #ifdef NARAE_HAVE_neon

@@ -8,8 +8,8 @@
 
 namespace narae {
 
-enum class Isa { base, avx2, avx512, neon };
-inline constexpr Isa kAllIsas[] = {Isa::base, Isa::avx2, Isa::avx512, Isa::neon};
+enum class Isa { base, avx2, avx512, avx512_bf16, neon };
+inline constexpr Isa kAllIsas[] = {Isa::base, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::neon};
 
 const char* isa_name(Isa isa);
 bool isa_built(Isa isa);
@@ -21,9 +21,18 @@ void set_isa(Isa);  // must be supported
 template <class Table, Isa I>
 const Table& implementation();
 
+// Tables that gain from products of bfloat16 pairs are compiled for avx512_bf16 too; of the others it
+// uses those of avx512, with which it is built.
+template <class Table>
+inline constexpr bool kGainsFromBf16 = false;
+
 template <class Table>
 const Table& kernels() {
   switch (isa()) {
+#ifdef NARAE_HAVE_avx512_bf16
+    case Isa::avx512_bf16:
+      return implementation<Table, kGainsFromBf16<Table> ? Isa::avx512_bf16 : Isa::avx512>();
+#endif
 #ifdef NARAE_HAVE_avx512
     case Isa::avx512:
       return implementation<Table, Isa::avx512>();

@@ -60,7 +60,11 @@ def backend() -> str:
 
 
 def isa() -> str:
-    """Returns the instruction set in use: `"base"`, `"avx2"`, `"avx512"` or `"neon"`."""
+    """Returns the instruction set in use.
+
+    `"base"`, `"avx2"`, `"avx512"`, `"avx512_bf16"` (AVX-512 with products of bfloat16 pairs) or
+    `"neon"`.
+    """
     return _core.isa()
 
 
