@@ -33,7 +33,7 @@ Shape set_batch(MatmulArgs<T>& p, const Shape& a, const Shape& b) {
 
 template <class T>
 py::array matmul(const py::array& x, const py::array& w, bool transpose_x, bool transpose_w,
-                 const py::object& bias, void (*activate)(const T*, T*, std::int64_t)) {
+                 const py::object& bias, PlainActivation<Real<T>> activate) {
   Input<T> a("matmul", "x1", x), b("matmul", "x2", w);
   OptionalInput<T> b1("matmul", "bias", bias);
   const Shape as = a.shape(), bs = b.shape();
@@ -77,7 +77,7 @@ py::array matmul(const py::array& x, const py::array& w, bool transpose_x, bool 
 }
 
 py::array bias_backward(const py::array& dy) {
-  return dispatch<float, double>("dense", dy, [&](auto zero) -> py::array {
+  return dispatch<float, double, BFloat16>("dense", dy, [&](auto zero) -> py::array {
     using T = decltype(zero);
     Input<T> in("dense", "dy", dy);
     const std::int64_t N = in.ndim() ? in.shape(-1) : 1;
@@ -92,11 +92,11 @@ const Binding gemm([](py::module_& m) {
       "matmul",
       [](const py::array& x, const py::array& w, bool transpose_x, bool transpose_w,
          const py::object& bias, const char* activation) {
-        return dispatch<float, double>("matmul", x, [&](auto zero) -> py::array {
+        return dispatch<float, double, BFloat16>("matmul", x, [&](auto zero) -> py::array {
           using T = decltype(zero);
-          PlainActivation<T> activate = nullptr;
+          PlainActivation<Real<T>> activate = nullptr;
           if (activation) {
-            activate = kernels<Activation<T>>().plain.find(activation);
+            activate = kernels<Activation<Real<T>>>().plain.find(activation);
             if (!activate)
               fail_value("matmul", "activation to be relu, sigmoid, tanh or None", activation);
           }

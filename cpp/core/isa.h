@@ -21,8 +21,8 @@ void set_isa(Isa);  // must be supported
 template <class Table, Isa I>
 const Table& implementation();
 
-// Tables that gain from products of bfloat16 pairs are compiled for avx512_bf16 too; of the others it
-// uses those of avx512, with which it is built.
+// Tables that gain from products of bfloat16 pairs are compiled for avx512_bf16 too; of the others
+// it uses those of avx512, with which it is built.
 template <class Table>
 inline constexpr bool kGainsFromBf16 = false;
 

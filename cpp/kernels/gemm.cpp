@@ -1,6 +1,5 @@
 #include "kernels/gemm.h"
 
-#include "core/isa.h"
 #include "kernels/gemm_core.h"
 
 namespace narae {
@@ -179,12 +178,110 @@ void for_blocks(std::int64_t M, std::int64_t N, std::int64_t rows, std::int64_t 
   for (std::int64_t i = 0; i < down * across; ++i) block(i);
 }
 
+// A product of bfloat16, whose sums are wider than what is stored: both operands are packed before
+// it, and the sums of a strip of C stay in scratch until they are complete.
+template <class T>
+struct PackedProduct {
+  using P = Packed<T>;
+  using S = Real<T>;
+  static constexpr std::int64_t kSums = kMC * kNR<P>;  // of a strip, in scratch
+
+  const MatmulArgs<T>& p;
+  std::int64_t depth = packed_depth<T>(p.K), row_blocks = (p.M + kMC - 1) / kMC;
+  P *a, *b;
+
+  // One block of rows packs the strips of B as it needs them.
+  static std::int64_t size(std::int64_t M, std::int64_t N, std::int64_t K) {
+    return packed_depth<T>(K) * (round_up(M, kMR) + (M > kMC ? round_up(N, kNR<P>) : 0));
+  }
+  static bool fits_scratch(const MatmulArgs<T>& p) {
+    const std::int64_t room = kScratchBytes / sizeof(P) - kSums - kKC<P> * kNR<P>;
+    return size(p.M, p.N, p.K) <= room;
+  }
+
+  PackedProduct(const MatmulArgs<T>& args, P* packed)
+      : p(args), a(packed), b(packed + round_up(p.M, kMR) * depth) {}
+
+  void run(bool parallel) const {
+    for_blocks(p.M, 1, kMR * 4, 1, parallel, [&](std::int64_t m0, std::int64_t m1, auto, auto) {
+      StridedA<T>{p.a, p.a_row, p.a_col}.pack(m0, m1 - m0, 0, p.K, a + m0 * depth);
+    });
+    if (row_blocks > 1) {
+      for_blocks(1, p.N, 1, kNR<P>, parallel, [&](auto, auto, std::int64_t n0, std::int64_t n1) {
+        pack_b(n0, n1, 0, depth, b + n0 * depth);
+      });
+    }
+    const std::int64_t work = smaller(p.M, kMC) * p.K;
+    const std::int64_t columns =
+        row_blocks >= 8 ? p.N : round_up(1 + (std::int64_t{1} << 20) / work, 4 * kNR<P>);
+    for_blocks(p.M, p.N, kMC, columns, parallel,
+               [&](std::int64_t m0, std::int64_t m1, std::int64_t n0, std::int64_t n1) {
+                 for (; n0 < n1; n0 += kNR<P>) strip(m0, m1, n0, smaller(n0 + kNR<P>, n1));
+               });
+  }
+
+  void pack_b(std::int64_t n0, std::int64_t n1, std::int64_t k, std::int64_t count, P* to) const {
+    const std::int64_t k0 = k * kTerms<T>, terms = smaller(p.K - k0, count * kTerms<T>);
+    StridedB<T>{p.b, p.b_row, p.b_col}.pack(k0, terms, n0, n1 - n0, to);
+  }
+
+  void strip(std::int64_t m0, std::int64_t m1, std::int64_t n0, std::int64_t n1) const {
+    S* sums = static_cast<S*>(scratch());
+    P* packed = reinterpret_cast<P*>(sums + kSums);
+    for (std::int64_t k = 0; k < depth; k += kKC<P>) {
+      const std::int64_t count = smaller(kKC<P>, depth - k);
+      if (row_blocks == 1) pack_b(n0, n1, k, count, packed);
+      const P* b_k = row_blocks == 1 ? packed : b + n0 * depth + k * kNR<P>;
+      for (std::int64_t m = m0; m < m1; m += kMR) {
+        tile<P, true>(smaller(kMR, m1 - m), kNR<P>, count, a + m * depth + k * kMR, 1, kMR, b_k,
+                      kNR<P>, sums + (m - m0) * kNR<P>, kNR<P>, k > 0);
+      }
+    }
+    for (std::int64_t m = m0; m < m1; ++m, sums += kNR<P>) finish(sums, m, n0, n1 - n0);
+  }
+
+  // c = act( sums + bias ), rounded.
+  void finish(S* sums, std::int64_t m, std::int64_t n0, std::int64_t cols) const {
+    if (p.bias) {
+      for_lanes<S>(cols, [&](std::int64_t j, std::int64_t lanes) {
+        store(sums + j, load(sums + j) + load_lanes(p.bias + n0 + j, lanes));
+      });
+    }
+    if (p.activate) p.activate(sums, sums, cols);
+    for_lanes<S>(cols, [&](std::int64_t j, std::int64_t lanes) {
+      store_lanes<T>(p.c + m * p.N + n0 + j, load(sums + j), lanes);
+    });
+  }
+};
+
+// Without terms: c = act(bias).
+template <class T>
+void empty_product(const MatmulArgs<T>& p) {
+  for (std::int64_t m = 0; m < p.M; ++m) {
+    for_lanes<T>(p.N, [&](std::int64_t n, std::int64_t lanes) {
+      Real<T> value[kLanes<T>];
+      store(value, p.bias ? load_lanes(p.bias + n, lanes) : Vec<T>{});
+      if (p.activate) p.activate(value, value, lanes);
+      store_lanes<T>(p.c + m * p.N + n, load(value), lanes);
+    });
+  }
+}
+
+void single_matmul(const MatmulArgs<BFloat16>& p, bool parallel) {
+  using Product = PackedProduct<BFloat16>;
+  if (p.K == 0) return empty_product(p);
+  auto* packed = reinterpret_cast<Product::P*>(p.workspace);
+  if (!parallel)
+    packed =
+        static_cast<Product::P*>(scratch()) + Product::kSums + kKC<Product::P> * kNR<Product::P>;
+  Product(p, packed).run(parallel);
+}
+
 template <class T>
 void single_matmul(const MatmulArgs<T>& p, bool parallel) {
   const BiasActivation<T> epilogue{p.c, p.N, p.bias, p.activate};
   if (p.K == 0) {
-    for (std::int64_t i = 0; i < p.M * p.N; ++i) p.c[i] = T(0);
-    epilogue(0, p.M, 0, p.N);
+    empty_product(p);
   } else if (is_streamed(p)) {
     for_blocks(p.M, p.N, p.M, kStreamedColumns, parallel,
                [&](std::int64_t, std::int64_t, std::int64_t n0, std::int64_t n1) {
@@ -217,8 +314,9 @@ void matmul(const MatmulArgs<T>& p) {
   for (int d = 0; d < p.batch_dims; ++d) batches *= p.batch[d];
   if (batches == 1) return single_matmul(p, true);
   const std::int64_t grain = 1 + (std::int64_t{1} << 19) / (p.M * p.N * p.K + 1);
-  const bool inner = batches < 8 && p.M * p.N * p.K > std::int64_t{1}
-                                                          << 24;  // few and large: threads inside
+  // Few and large, or too large for scratch: threads inside.
+  bool inner = batches < 8 && p.M * p.N * p.K > std::int64_t{1} << 24;
+  if constexpr (std::is_same_v<T, BFloat16>) inner |= !PackedProduct<T>::fits_scratch(p);
   const auto range = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t index = begin; index < end; ++index) {
       MatmulArgs<T> one = p;
@@ -239,8 +337,13 @@ void matmul(const MatmulArgs<T>& p) {
 }
 
 template <class T>
-std::int64_t workspace_size(std::int64_t, std::int64_t N, std::int64_t K) {
-  return blocked_workspace(N, K, kKC<T>, kNR<T>);
+std::int64_t workspace_size(std::int64_t M, std::int64_t N, std::int64_t K) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return PackedProduct<T>::size(M, N, K) *
+           static_cast<std::int64_t>(sizeof(Packed<T>) / sizeof(T));
+  } else {
+    return blocked_workspace(N, K, kKC<T>, kNR<T>);
+  }
 }
 
 // Sums of a run of columns stay in registers: a row is read a KiB at a time (half of it with 16
@@ -278,6 +381,7 @@ constexpr Gemm<T> kTable = {workspace_size<T>, matmul<T>, bias_backward<T>};
 }  // namespace
 }  // namespace NARAE_ISA
 
+#if !defined(__AVX512BF16__)
 template <>
 const Gemm<float>& implementation<Gemm<float>, Isa::NARAE_ISA>() {
   return NARAE_ISA::kTable<float>;
@@ -285,6 +389,11 @@ const Gemm<float>& implementation<Gemm<float>, Isa::NARAE_ISA>() {
 template <>
 const Gemm<double>& implementation<Gemm<double>, Isa::NARAE_ISA>() {
   return NARAE_ISA::kTable<double>;
+}
+#endif
+template <>
+const Gemm<BFloat16>& implementation<Gemm<BFloat16>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<BFloat16>;
 }
 
 }  // namespace narae

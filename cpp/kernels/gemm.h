@@ -6,10 +6,13 @@
 // The gradients of matmul are matmuls:  da = dc b^T,  db = a^T dc.
 // C is overwritten and must not overlap A, B or bias. K = 0 gives act(bias). The order of the sum
 // over k depends on K alone: the same bits for any number of threads, and for a row computed alone
-// or among others.
+// or among others. bfloat16: products and sums in float, rounded once, after bias and activation.
 #pragma once
 
 #include <cstdint>
+
+#include "core/bfloat16.h"
+#include "core/isa.h"
 
 namespace narae {
 
@@ -23,8 +26,9 @@ struct MatmulArgs {
   const T* b;
   std::int64_t b_row, b_col;
   T* c;
-  const T* bias;                                       // N values, or nullptr
-  void (*activate)(const T* x, T* y, std::int64_t n);  // y = act(x), or nullptr; y may be x
+  const T* bias;  // N values, or nullptr
+  // y = act(x), or nullptr; y may be x
+  void (*activate)(const Real<T>* x, Real<T>* y, std::int64_t n);
   // Leading dimensions of the batch, outermost first; a stride of 0 broadcasts. C is contiguous.
   int batch_dims;
   std::int64_t batch[kMaxBatchDims], a_batch[kMaxBatchDims], b_batch[kMaxBatchDims];
@@ -37,5 +41,7 @@ struct Gemm {
   void (*matmul)(const MatmulArgs<T>& args);
   void (*bias_backward)(const T* dy, T* db, std::int64_t M, std::int64_t N);
 };
+template <>
+inline constexpr bool kGainsFromBf16<Gemm<BFloat16>> = true;
 
 }  // namespace narae

@@ -12,11 +12,45 @@
 // The epilogue runs over each finished block of C: epilogue(m0, rows, n0, cols).
 #pragma once
 
+#include <type_traits>
+
 #include "core/parallel.h"
 #include "core/transpose.h"
 #include "core/vec.h"
 
+#if defined(__AVX512BF16__)
+#include <immintrin.h>  // the compilers' builtins for vdpbf16ps differ, its intrinsic does not
+#endif
+
 namespace narae::NARAE_ISA {
+
+// Two bfloat16 that follow one another along a sum, the first in the lower half.
+using Pair = std::uint32_t;
+
+// What packed operands of T hold, how many terms of a sum that is, and what sums are kept in.
+// bfloat16: pairs where the instruction set multiplies them, else float.
+#if defined(__AVX512BF16__)
+template <class T>
+using Packed = std::conditional_t<std::is_same_v<T, BFloat16>, Pair, T>;
+#else
+template <class T>
+using Packed = Real<T>;
+#endif
+template <class T>
+inline constexpr int kTerms = std::is_same_v<Packed<T>, Pair> ? 2 : 1;
+template <class P>
+using Sum = std::conditional_t<std::is_same_v<P, Pair>, float, P>;
+
+template <class T>
+NARAE_INLINE Vec<T> multiply_add(T a, Vec<T> b, Vec<T> c) {
+  return c + a * b;
+}
+#if defined(__AVX512BF16__)
+// c + a.second * b.second + a.first * b.first, with denormal numbers as zeros.
+NARAE_INLINE Vec<float> multiply_add(Pair a, Vec<Pair> b, Vec<float> c) {
+  return (Vec<float>)_mm512_dpbf16_ps((__m512)c, (__m512bh)broadcast(a), (__m512bh)b);
+}
+#endif
 
 // Tile of C in registers: kMR x (2 registers). 28 of 32 registers hold it with AVX-512, 12 of 16
 // otherwise.
@@ -29,6 +63,12 @@ inline constexpr int kMR = 6;
 #endif
 template <class T>
 inline constexpr int kNR = 2 * kLanes<T>;
+
+// Packed values of `depth` terms.
+template <class T>
+inline std::int64_t packed_depth(std::int64_t depth) {
+  return (depth + kTerms<T> - 1) / kTerms<T>;
+}
 
 // Blocks, tuned on Zen 4 and 5 (1 MiB of L2): A block 252 KiB, packed strip of B (kKC x kNR) 48 KiB
 // at most.
@@ -51,7 +91,7 @@ inline std::int64_t round_up(std::int64_t n, std::int64_t step) {
 // A: a_row 1, a_col kMR. kAhead > 0: b is fetched so many rows ahead, into L2.
 template <class T, int MR, int NV, bool kPackedA, int kAhead = 0>
 inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::int64_t a_col,
-                         const T* b, std::int64_t b_row, T* c, std::int64_t c_row,
+                         const T* b, std::int64_t b_row, Sum<T>* c, std::int64_t c_row,
                          bool accumulate) {
   constexpr int kVL = kLanes<T>;
   if (accumulate) {  // C of a large product has left the cache: +3 % at 2048
@@ -61,7 +101,7 @@ inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::in
       for (int j = 0; j < NV; ++j) __builtin_prefetch(c + i * c_row + j * kVL, 1);
     }
   }
-  Vec<T> acc[MR][NV] = {};
+  Vec<Sum<T>> acc[MR][NV] = {};
   for (std::int64_t k = 0; k < K; ++k) {
     Vec<T> b_k[NV];
     NARAE_UNROLL
@@ -73,7 +113,7 @@ inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::in
     for (int i = 0; i < MR; ++i) {
       const T a_ik = kPackedA ? a[i] : a[i * a_row];
       NARAE_UNROLL
-      for (int j = 0; j < NV; ++j) acc[i][j] += a_ik * b_k[j];
+      for (int j = 0; j < NV; ++j) acc[i][j] = multiply_add(a_ik, b_k[j], acc[i][j]);
     }
     a += kPackedA ? kMR : a_col;
     b += b_row;
@@ -82,7 +122,7 @@ inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::in
   for (int i = 0; i < MR; ++i) {
     NARAE_UNROLL
     for (int j = 0; j < NV; ++j) {
-      T* p = c + i * c_row + j * kVL;
+      Sum<T>* p = c + i * c_row + j * kVL;
       store(p, accumulate ? load(p) + acc[i][j] : acc[i][j]);
     }
   }
@@ -92,7 +132,7 @@ inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::in
 // past `cols`.
 template <class T, bool kPackedA, int kAhead = 0, int MR = kMR>
 inline void tile(std::int64_t rows, std::int64_t cols, std::int64_t K, const T* a,
-                 std::int64_t a_row, std::int64_t a_col, const T* b, std::int64_t b_row, T* c,
+                 std::int64_t a_row, std::int64_t a_col, const T* b, std::int64_t b_row, Sum<T>* c,
                  std::int64_t c_row, bool accumulate) {
   if constexpr (MR > 1) {
     if (rows < MR) {
@@ -107,7 +147,7 @@ inline void tile(std::int64_t rows, std::int64_t cols, std::int64_t K, const T* 
   if (cols == kVL)
     return micro_kernel<T, MR, 1, kPackedA>(K, a, a_row, a_col, b, b_row, c, c_row, accumulate);
   // A ragged right edge: into a whole tile on the stack, then the valid part out.
-  T edge[MR * kNR<T>];
+  Sum<T> edge[MR * kNR<T>];
   if (cols < kVL) {
     micro_kernel<T, MR, 1, kPackedA>(K, a, a_row, a_col, b, b_row, edge, kNR<T>, false);
   } else {
@@ -115,7 +155,7 @@ inline void tile(std::int64_t rows, std::int64_t cols, std::int64_t K, const T* 
   }
   for (int i = 0; i < MR; ++i) {
     for (std::int64_t j = 0; j < cols; ++j) {
-      T& out = c[i * c_row + j];
+      Sum<T>& out = c[i * c_row + j];
       out = accumulate ? out + edge[i * kNR<T> + j] : edge[i * kNR<T> + j];
     }
   }
@@ -196,52 +236,84 @@ inline void serial_product(std::int64_t M, std::int64_t N, std::int64_t K, const
   }
 }
 
+// Of a matrix with the terms of a sum `step` apart, `left` of them: the packed values of the next
+// one or two terms at `lanes` places.
+template <class T>
+NARAE_INLINE Vec<Packed<T>> load_terms(const T* from, std::int64_t step, std::int64_t left,
+                                       std::int64_t lanes) {
+  if constexpr (kTerms<T> == 1) {
+    return load_lanes(from, lanes);
+  } else {  // a bfloat16 is the upper half of a float
+    const Vec<float> second = left > 1 ? load_lanes(from + step, lanes) : Vec<float>{};
+    return (Vec<Pair>)load_lanes(from, lanes) >> 16 | (Vec<Pair>)second;
+  }
+}
+
+// The packed values of `lanes` runs of adjacent terms, the last of which may be half a pair.
+template <class T>
+NARAE_INLINE Vec<Packed<T>> load_run(const T* from, std::int64_t lanes) {
+  if constexpr (kTerms<T> == 1) {
+    return load_lanes(from, lanes);
+  } else {
+    return load_lanes(reinterpret_cast<const Pair*>(from), lanes);
+  }
+}
+
 // to[k * kWidth + i] = from[i * row + k] for i < count, 0 up to kWidth: squares of registers are
 // transposed. Where kWidth is no whole number of registers, the last square of a row is stored
-// first and the next row covers what it wrote too much.
+// first and the next row covers what it wrote too much. depth: of whole pairs.
 template <class T, int kWidth>
 inline void pack_transposed(const T* from, std::int64_t row, std::int64_t depth, std::int64_t count,
-                            T* to) {
+                            Packed<T>* to) {
   constexpr int kVL = kLanes<T>, kLast = (kWidth - 1) / kVL * kVL;
-  for (std::int64_t k = 0; k < depth; k += kVL, from += kVL, to += kVL * kWidth) {
+  for (std::int64_t k = 0; k < depth; k += kVL, from += kVL * kTerms<T>, to += kVL * kWidth) {
     const std::int64_t lanes = smaller(kVL, depth - k);
     NARAE_UNROLL
     for (int i0 = kLast; i0 >= 0; i0 -= kVL) {
-      Vec<T> square[kVL];
+      Vec<Packed<T>> square[kVL];
       NARAE_UNROLL
       for (int i = 0; i < kVL; ++i) {
-        square[i] = i0 + i < count ? load_lanes(from + (i0 + i) * row, lanes) : Vec<T>{};
+        square[i] = i0 + i < count ? load_run(from + (i0 + i) * row, lanes) : Vec<Packed<T>>{};
       }
-      transpose<T>(square);
+      transpose<Packed<T>>(square);
       const std::int64_t width = smaller(kVL, kWidth - i0);
       for (int j = 0; j < lanes; ++j) {
-        store_lanes<T>(to + j * kWidth + i0, square[j], k + j + 1 < depth ? kVL : width);
+        store_lanes<Packed<T>>(to + j * kWidth + i0, square[j], k + j + 1 < depth ? kVL : width);
       }
     }
   }
 }
 
 // A strip of a matrix: to[k * kWidth + i] = from[k * k_step + i * i_step] for i < count, 0 up to
-// kWidth.
+// kWidth; of pairs the terms k and k + 1, the last with a zero if there is no other.
 template <class T, int kWidth>
 inline void pack_strip(const T* from, std::int64_t k_step, std::int64_t i_step, std::int64_t depth,
-                       std::int64_t count, T* to) {
-  if (i_step == 1 && count == kWidth) {
+                       std::int64_t count, Packed<T>* to) {
+  constexpr int kVL = kLanes<T>;
+  if (std::is_same_v<Packed<T>, T> && i_step == 1 && count == kWidth) {
     for (std::int64_t k = 0; k < depth; ++k, from += k_step, to += kWidth) {
       std::memcpy(to, from, kWidth * sizeof(T));
     }
-  } else if (kWidth % kLanes<T> == 0 && i_step == 1) {
-    for (std::int64_t k = 0; k < depth; ++k, from += k_step, to += kWidth) {
-      NARAE_UNROLL
-      for (int i = 0; i < kWidth; i += kLanes<T>) {
-        store(to + i, i < count ? load_lanes(from + i, smaller(kLanes<T>, count - i)) : Vec<T>{});
+    return;
+  }
+  std::int64_t k = 0;
+  if (k_step == 1 && i_step != 1) {
+    k = depth - depth % kTerms<T>;
+    pack_transposed<T, kWidth>(from, i_step, k / kTerms<T>, count, to);
+    from += k, to += k / kTerms<T> * kWidth;
+  }
+  for (; k < depth; k += kTerms<T>, from += kTerms<T> * k_step, to += kWidth) {
+    NARAE_UNROLL
+    for (int i = 0; i < kWidth; i += kVL) {
+      Vec<Packed<T>> terms = {};
+      if (i_step == 1) {
+        if (i < count) terms = load_terms(from + i, k_step, depth - k, smaller(kVL, count - i));
+      } else {
+        for (int j = i; j < smaller(i + kVL, count); ++j) {
+          terms[j - i] = load_terms(from + j * i_step, k_step, depth - k, 1)[0];
+        }
       }
-    }
-  } else if (k_step == 1) {
-    pack_transposed<T, kWidth>(from, i_step, depth, count, to);
-  } else {
-    for (std::int64_t k = 0; k < depth; ++k, from += k_step, to += kWidth) {
-      for (std::int64_t i = 0; i < kWidth; ++i) to[i] = i < count ? from[i * i_step] : T(0);
+      store_lanes<Packed<T>>(to + i, terms, smaller(kVL, kWidth - i));
     }
   }
 }
@@ -252,10 +324,13 @@ struct StridedA {
   const T* data;
   std::int64_t row, col;
 
-  void pack(std::int64_t m0, std::int64_t rows, std::int64_t k0, std::int64_t depth, T* to) const {
+  void pack(std::int64_t m0, std::int64_t rows, std::int64_t k0, std::int64_t depth,
+            Packed<T>* to) const {
     const T* from = data + m0 * row + k0 * col;
+    const std::int64_t packed = packed_depth<T>(depth);
     std::int64_t i = 0;
-    if (row == 1) {  // all whole strips together: a cache line is used while it is there
+    // All whole strips together: a cache line is used while it is there.
+    if (std::is_same_v<Packed<T>, T> && row == 1) {
       const std::int64_t whole = rows / kMR * kMR;
       for (std::int64_t k = 0; k < depth; ++k) {
         for (i = 0; i < whole; i += kMR) {
@@ -264,7 +339,7 @@ struct StridedA {
       }
     }
     for (; i < rows; i += kMR) {
-      pack_strip<T, kMR>(from + i * row, col, row, depth, smaller(kMR, rows - i), to + i * depth);
+      pack_strip<T, kMR>(from + i * row, col, row, depth, smaller(kMR, rows - i), to + i * packed);
     }
   }
 };
@@ -275,7 +350,8 @@ struct StridedB {
   const T* data;
   std::int64_t row, col;
 
-  void pack(std::int64_t k0, std::int64_t depth, std::int64_t n0, std::int64_t cols, T* to) const {
+  void pack(std::int64_t k0, std::int64_t depth, std::int64_t n0, std::int64_t cols,
+            Packed<T>* to) const {
     pack_strip<T, kNR<T>>(data + k0 * row + n0 * col, row, col, depth, cols, to);
   }
 };
