@@ -1,6 +1,6 @@
 """Scaled dot-product attention, causal and full, with its gradients."""
 
-from harness import Case, functional, jax, main, randn
+from harness import Case, functional, in_bfloat16, jax, main, randn
 from narae import ops
 
 
@@ -26,6 +26,7 @@ def cases():
     yield _attention(4, 12, 512, 64, causal=False)
     yield _attention(1, 8, 2048, 64, causal=True)
     yield _attention(12, 4, 64, 32, causal=True)
+    yield in_bfloat16(_attention(4, 12, 512, 64, causal=True))
 
 
 if __name__ == "__main__":

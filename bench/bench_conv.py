@@ -5,7 +5,7 @@ channels_last images and filters, JAX images channels last and filters (height, 
 filters), as narae. A first layer has no input gradient.
 """
 
-from harness import Case, functional, jax, main, np, randn, torch
+from harness import Case, functional, in_bfloat16, jax, jnp, main, np, randn, torch
 from narae import GradientTape, ops
 
 
@@ -27,7 +27,7 @@ class Convolution:
         if self.depthwise:
             op, w = ops.depthwise_conv, ops.reshape(w, (*w.shape[:-2], w.shape[-1], 1))
         x = ops.multiply(x, 1)
-        dy, watched = ops.multiply(self.dy, 1), [w] if self.first else [x, w]
+        dy, watched = ops.cast(self.dy, x.dtype), [w] if self.first else [x, w]
 
         def gradients():
             with GradientTape() as tape:
@@ -42,7 +42,7 @@ class Convolution:
         rank = x.ndim - 2
         conv = functional.conv2d if rank == 2 else functional.conv1d
         layout = torch.channels_last if rank == 2 else torch.contiguous_format
-        x, dy = x.movedim(-1, 1), torch.from_numpy(self.dy).movedim(-1, 1)
+        x, dy = x.movedim(-1, 1), torch.from_numpy(self.dy).to(x.dtype).movedim(-1, 1)
         w = w.movedim((-1, -2), (0, 1)).contiguous(memory_format=layout).requires_grad_()
         if rank == 1:
             x, dy = x.contiguous(), dy.contiguous()
@@ -85,9 +85,10 @@ class Convolution:
             y, pull = jax.vjp(f, *of)
             return y, *pull(dy)
 
+        dy = jnp.asarray(self.dy, x.dtype)
         return (
             lambda: jax.block_until_ready(forward(x, w)),
-            lambda: jax.block_until_ready(gradients(x, w, self.dy)),
+            lambda: jax.block_until_ready(gradients(x, w, dy)),
         )
 
     def cases(self, name):
@@ -122,6 +123,11 @@ def cases():
         yield from Convolution(n, (size, size), c, c, (3, 3), s, depthwise=True).cases(name)
     for k in (3, 5):
         yield from Convolution(32, (100,), 64, 128, (k,)).cases(f"{k} taps n32 c64 100 to 128")
+    for n, c, size in ((32, 64, 32), (32, 128, 16), (32, 256, 8), (32, 512, 4)):
+        plain = Convolution(n, (size, size), c, c, (3, 3)).cases(f"3x3 n{n} c{c} {size}x{size}")
+        yield from map(in_bfloat16, plain)
+    strided = Convolution(32, (32, 32), 64, 128, (3, 3), 2)
+    yield from map(in_bfloat16, strided.cases("3x3 s2 n32 c64 32x32 to 128"))
 
 
 if __name__ == "__main__":

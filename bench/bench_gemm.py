@@ -1,6 +1,6 @@
 """Matrix products: squares, skinny, one row, transposed, batched, with bias and activation."""
 
-from harness import Case, functional, jax, jnp, main, np, randn, torch
+from harness import Case, functional, in_bfloat16, jax, jnp, main, np, randn, torch
 from narae import ops
 
 
@@ -50,6 +50,10 @@ def cases():
     yield _transposed("matmul a^T b 1024", randn(1024, 1024), randn(1024, 1024, seed=1))
     yield _transposed("matmul a^T b 784x32x300", randn(32, 784), randn(32, 300))
     yield _dense("dense relu 32x784 to 300", 32, 784, 300)
+    for n in (256, 512, 1024, 2048):
+        yield in_bfloat16(_product(f"matmul {n}", randn(n, n), randn(n, n, seed=1)))
+    for m, k, n in ((1024, 384, 1536), (1024, 1536, 384), (32, 784, 300)):
+        yield in_bfloat16(_product(f"matmul {m}x{k}x{n}", randn(m, k), randn(k, n)))
 
 
 if __name__ == "__main__":

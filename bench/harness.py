@@ -53,6 +53,7 @@ class Case:
             only.
         prepared: the forms return the function to time, for work with a state.
         tolerance: largest difference from narae, relative to the largest magnitude of a result.
+        dtype: what the inputs are cast to.
     """
 
     name: str
@@ -64,6 +65,12 @@ class Case:
     backward_moved: float = 0
     prepared: bool = False
     tolerance: float = 1e-4
+    dtype: str = "float32"
+
+
+def in_bfloat16(case: Case) -> Case:
+    """The same case in bfloat16. Eight bits: a peer may round a result, or a sum, once more."""
+    return dataclasses.replace(case, name=f"{case.name} bfloat16", dtype="bfloat16", tolerance=0.05)
 
 
 def randn(*shape: int, seed: int = 0, scale: float = 1.0):
@@ -94,6 +101,7 @@ def _narae():
 
     return SimpleNamespace(
         convert=narae.ops.convert_to_tensor,
+        cast=narae.ops.cast,
         forward=lambda form, inputs: lambda: form(*inputs),
         backward=backward,
     )
@@ -101,7 +109,10 @@ def _narae():
 
 def _numpy():
     return SimpleNamespace(
-        convert=lambda x: x, forward=lambda form, inputs: lambda: form(*inputs), backward=None
+        convert=lambda x: x,
+        cast=None,
+        forward=lambda form, inputs: lambda: form(*inputs),
+        backward=None,
     )
 
 
@@ -124,7 +135,12 @@ def _torch():
 
         return call
 
-    return SimpleNamespace(convert=torch.from_numpy, forward=forward, backward=backward)
+    return SimpleNamespace(
+        convert=torch.from_numpy,
+        cast=lambda x, dtype: x.to(getattr(torch, dtype)),
+        forward=forward,
+        backward=backward,
+    )
 
 
 def _jax():
@@ -144,7 +160,12 @@ def _jax():
         jitted = jax.jit(step)
         return lambda: jax.block_until_ready(jitted(inputs, dy))
 
-    return SimpleNamespace(convert=jnp.asarray, forward=forward, backward=backward)
+    return SimpleNamespace(
+        convert=jnp.asarray,
+        cast=lambda x, dtype: x.astype(dtype),
+        forward=forward,
+        backward=backward,
+    )
 
 
 LIBRARIES = {"narae": _narae, "numpy": _numpy, "torch": _torch, "jax": _jax}
@@ -153,8 +174,15 @@ LIBRARIES = {"narae": _narae, "numpy": _numpy, "torch": _torch, "jax": _jax}
 # ---- measuring -----------------------------------------------------------------------------------
 
 
+def _array(result):
+    if str(getattr(result, "dtype", "")) == "torch.bfloat16":
+        result = result.float()
+    array = np.asarray(result)
+    return array.astype("float32") if array.dtype.name == "bfloat16" else array
+
+
 def _arrays(result) -> list:
-    return [np.asarray(r) for r in (result if isinstance(result, (list, tuple)) else [result])]
+    return [_array(r) for r in (result if isinstance(result, (list, tuple)) else [result])]
 
 
 def _check(case: Case, calls: dict[str, Callable]) -> None:
@@ -171,19 +199,27 @@ def _check(case: Case, calls: dict[str, Callable]) -> None:
 
 def _calls(case: Case, libraries: dict, backward: bool) -> dict[str, Callable]:
     wanted, calls = _floats(case.inputs), {}
+
+    def convert(library, x):
+        x = library.convert(x)
+        return x if case.dtype == "float32" else library.cast(x, case.dtype)
+
     if backward:
-        y = case.forms["narae"](*map(libraries["narae"].convert, case.inputs))
+        y = case.forms["narae"](*(convert(libraries["narae"], x) for x in case.inputs))
         dy = randn(*y.shape, seed=7)
     for name, library in libraries.items():
         if name not in case.forms or (backward and library.backward is None):
             continue
-        inputs = [library.convert(x) for x in case.inputs]
+        if case.dtype != "float32" and library.cast is None:
+            continue
+        inputs = [convert(library, x) for x in case.inputs]
         if case.prepared:
             calls[name] = case.forms[name](*inputs)
         elif not backward:
             calls[name] = library.forward(case.forms[name], inputs)
         else:
-            calls[name] = library.backward(case.forms[name], inputs, wanted, library.convert(dy))
+            dy_there = convert(library, dy)
+            calls[name] = library.backward(case.forms[name], inputs, wanted, dy_there)
     return calls
 
 
@@ -209,7 +245,7 @@ def _row(family, case, kind, times, peaks) -> dict:
     work = (case.flops, case.moved) if kind == "forward" else (
         case.backward_flops, case.backward_moved)  # fmt: skip
     unit, amount, peak = (
-        ("GFLOP/s", work[0], peaks["flops"]) if work[0] else ("GB/s", work[1], peaks["copy"])
+        ("GFLOP/s", work[0], peaks[case.dtype]) if work[0] else ("GB/s", work[1], peaks["copy"])
     )
     best = {name: min(t) for name, t in times.items()}
     median = {name: sorted(t)[len(t) // 2] for name, t in times.items()}
@@ -236,10 +272,12 @@ def measure(family: str, cases: Iterable[Case], options) -> dict:
 
     peers = [p for p in options.peers.split(",") if p]
     libraries = {name: LIBRARIES[name]() for name in ("narae", *peers)}
-    peaks = {"flops": _core.peak_flops() * options.threads, "copy": _core.peak_copy()}
+    peaks = {d: _core.peak_flops(d) * options.threads for d in ("float32", "bfloat16")}
+    peaks["copy"] = _core.peak_copy()
     print(
         f"{family}: {narae.config.isa()}, threads {options.threads}; measured peaks "
-        f"{peaks['flops'] / 1e9:.0f} GFLOP/s, copy {peaks['copy'] / 1e9:.1f} GB/s"
+        f"{peaks['float32'] / 1e9:.0f} GFLOP/s (bfloat16 {peaks['bfloat16'] / 1e9:.0f}), "
+        f"copy {peaks['copy'] / 1e9:.1f} GB/s"
     )
     print(f"{'':82}" + "".join(f"{p:>9}" for p in peers))
     rows = []

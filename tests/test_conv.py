@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
+import ml_dtypes  # noqa: F401 - NumPy then knows bfloat16 by name
 import numpy as np
 import pytest
 
@@ -434,6 +435,59 @@ def test_bad_arguments(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert str(error.value).startswith("narae.ops.") and "Received: " in str(error.value)
+
+
+BFLOAT16 = [  # by Winograd's algorithm, in pairs where the channels are even; directly
+    ((3, 7, 9, 18), (3, 3, 18, 40), {"padding": "same"}),
+    ((2, 11, 10, 64), (3, 3, 64, 33), {}),
+    ((2, 13, 12, 34), (5, 5, 34, 32), {"padding": "same"}),
+    ((2, 16, 12, 131), (3, 3, 131, 70), {"padding": "same"}),
+    ((2, 8, 8, 516), (3, 3, 516, 64), {"padding": "same"}),
+    ((3, 90, 20), (3, 20, 48), {"padding": "same"}),
+    ((2, 9, 9, 12), (3, 3, 12, 20), {"strides": 2, "padding": "same"}),
+    ((2, 9, 9, 12), (3, 3, 6, 20), {"strides": 1}),
+    ((2, 9, 8, 5), (3, 3, 5, 7), {"strides": (2, 1), "padding": "same"}),
+    ((2, 6, 5, 33), (1, 1, 33, 20), {}),
+]
+
+
+@pytest.mark.parametrize(("x_shape", "w_shape", "options"), BFLOAT16)
+def test_bfloat16(isa, x_shape, w_shape, options):
+    """Sums of float32, rounded once. Winograd's operands U and V are rounded too, each by half of
+    EPS: that much of its terms in absolute values at most, 2 % of y where signs are random."""
+    x, w, b = (randn(s, "bfloat16", i) for i, s in enumerate((x_shape, w_shape, w_shape[-1:])))
+    xw, ww, bw = (a.astype("float64") for a in (x, w, b))
+    tensors = [convert_to_tensor(a) for a in (x, w, b)]
+    with GradientTape() as tape:
+        tape.watch(tensors)
+        y = ops.conv(tensors[0], tensors[1], bias=tensors[2], **options)
+    dy = randn(y.shape, "bfloat16", seed=9)
+    got = [y, *tape.gradient(y, tensors, output_gradients=convert_to_tensor(dy))]
+    dyw = dy.astype("float64")
+    expected = [reference.conv(xw, ww, bw, **options)]
+    expected += reference.conv_backward(dyw, xw, ww, bw, **options)
+    sizes = [np.abs(a) for a in (xw, ww, bw)]
+    scales = [reference.conv(*sizes, **options)]
+    scales += reference.conv_backward(np.abs(dyw), *sizes, **options)
+    if winograd_way("conv", xw, ww, options) == "tiles":
+        padding, rounded = options.get("padding", "valid"), 2.0**-7 / (8 * 2.0**-23)
+        terms = [winograd.conv(*sizes[:2], padding, np.abs)]
+        terms += winograd.conv_backward(dyw, *sizes[:2], padding, np.abs)
+        scales = [s + rounded * t for s, t in zip(scales, [*terms, 0])]
+    for found, e, scale in zip(got, expected, scales, strict=True):
+        assert found.dtype == "bfloat16"
+        found = found.numpy()
+        assert_close(found, e, "conv", scale)
+        error = np.sqrt(np.mean((found.astype("float64") - e) ** 2) / np.mean(e**2))
+        assert error < 0.02
+
+
+def test_activations_of_bfloat16(isa):
+    """After the sums, before or after they are rounded."""
+    x, w = randn((2, 16, 16, 64), "bfloat16"), randn((3, 3, 64, 40), "bfloat16", seed=1)
+    plain = ops.conv(x, w, padding="same").numpy()
+    y = _core.conv_forward(x, w, [16, 16], [1, 1], [1, 1], [1, 1], None, "relu")
+    np.testing.assert_array_equal(y, np.maximum(plain, 0))
 
 
 @pytest.mark.keras

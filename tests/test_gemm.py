@@ -1,5 +1,6 @@
 """Matrix products on every instruction set: matmul, dense, dot, tensordot, einsum."""
 
+import ml_dtypes  # noqa: F401 - NumPy then knows bfloat16 by name
 import numpy as np
 import pytest
 
@@ -38,7 +39,7 @@ def magnitudes(f, *xs):
 
 
 @pytest.mark.parametrize("M, N, K", SIZES)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @pytest.mark.parametrize("ta, tb", [(False, False), (True, False), (False, True), (True, True)])
 def test_kernel(isa, M, N, K, dtype, ta, tb):
     a = randn((K, M) if ta else (M, K), dtype)
@@ -76,7 +77,7 @@ def test_matmul_of_integers():
     np.testing.assert_array_equal(y.numpy(), a @ b)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 70), (70, 256), (9, 300), (2, 1041), (0, 5)])
 def test_bias_backward(isa, shape, dtype):
     dy = randn(shape, dtype)
@@ -192,9 +193,37 @@ def test_other_products(name, sa, sb):
     )
 
 
-def test_same_bits_for_any_number_of_threads():
-    a, b, before = randn((500, 400)), randn((400, 300), seed=1), config.num_threads()
-    results = []
+@pytest.mark.parametrize("sa, sb", [
+    ((9, 40, 51), (9, 51, 60)), ((2, 300, 401), (2, 401, 300)), ((2, 1, 3, 4), (5, 4, 2)),
+    ((9, 20, 8000), (9, 8000, 40)), ((3, 0, 4), (3, 4, 5)), ((9, 40, 0), (9, 0, 30)),
+])  # fmt: skip
+def test_batches_of_bfloat16(isa, sa, sb):
+    """In scratch, or with threads inside where it is too small; broadcast; empty."""
+    a, b = randn(sa, "bfloat16"), randn(sb, "bfloat16", seed=1)
+    expected, scale = np.matmul(*wide(a, b)), magnitudes(np.matmul, a, b)
+    assert_close(_core.matmul(a, b), expected, "gemm", scale=scale)
+
+
+def test_bfloat16_is_rounded_once(isa):
+    """Sums over several blocks, bias and activation in float32: all of it exact here."""
+    a, b = np.ones((3, 1804), "bfloat16"), np.ones((1804, 40), "bfloat16")
+    y = _core.matmul(a, b, False, False, np.full(40, -1024, "bfloat16"), "relu")
+    np.testing.assert_array_equal(y.astype("float32"), 780)  # 1804 is no bfloat16, 780 is
+
+
+def test_nan_and_infinities_of_bfloat16(isa):
+    a, b = randn((3, 41), "bfloat16"), randn((41, 33), "bfloat16", seed=1)
+    a[0, 40], a[1, 7], b[5, 2] = np.nan, np.inf, np.inf
+    with np.errstate(invalid="ignore"):
+        expected = np.matmul(*wide(a, b))
+    np.testing.assert_array_equal(np.isnan(_core.matmul(a, b)), np.isnan(expected))
+    np.testing.assert_array_equal(np.isinf(_core.matmul(a, b)), np.isinf(expected))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_same_bits_for_any_number_of_threads(dtype):
+    a, b = randn((500, 400), dtype), randn((400, 300), dtype, seed=1)
+    before, results = config.num_threads(), []
     for threads in (1, 2, 5):
         config.set_num_threads(threads)
         results.append(ops.matmul(a, b).numpy())
@@ -202,8 +231,10 @@ def test_same_bits_for_any_number_of_threads():
     assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
-def test_same_bits_for_a_row_alone_or_among_others(isa):
-    a, b = randn((200, 800)), randn((800, 1400), seed=1)  # 200 rows: packed; 1: as B lies
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_same_bits_for_a_row_alone_or_among_others(isa, dtype):
+    # 200 rows: packed; 1: as B lies
+    a, b = randn((200, 800), dtype), randn((800, 1400), dtype, seed=1)
     whole = _core.matmul(a, b)
     for rows in (1, 2, 3, 20, 100):
         np.testing.assert_array_equal(_core.matmul(a[:rows], b), whole[:rows])

@@ -75,12 +75,19 @@ PlainActivation<T> find_activation(const std::string& name) {
 
 template <class T>
 void call(std::int64_t workspace_size, void (*kernel)(const ConvArgs<T>&), ConvArgs<T>& p) {
-  Workspace<T> workspace(workspace_size);
+  Workspace<Real<T>> workspace(workspace_size);
   p.workspace = workspace.data();
   run(kernel, p);
 }
 
 bool is_depthwise(const ConvShape& s) { return s.groups == s.C && s.C > 1; }
+
+// bfloat16 has kernels of its own, but for depthwise ones, which are computed in float.
+template <class Body>
+py::array dispatch_conv(const py::array& x, bool depthwise, const Body& body) {
+  return depthwise ? dispatch<float, double>("conv", x, body)
+                   : dispatch<float, double, BFloat16>("conv", x, body);
+}
 
 // 1x1 with stride 1: rows of x times a matrix.
 bool is_pointwise(const ConvShape& s) {
@@ -110,7 +117,7 @@ void call_matmul(const ConvArgs<T>& p, std::int64_t K, bool transpose_w) {
   m.b = p.b, m.b_row = transpose_w ? 1 : s.F, m.b_col = transpose_w ? s.F : 1;
   m.c = p.out, m.bias = p.bias, m.activate = p.activate;
   const Gemm<T>& gemm = kernels<Gemm<T>>();
-  Workspace<T> workspace(gemm.workspace_size(m.M, m.N, m.K));
+  Workspace<Real<T>> workspace(gemm.workspace_size(m.M, m.N, m.K));
   m.workspace = workspace.data();
   run(gemm.matmul, m);
 }
@@ -125,7 +132,9 @@ void check_bias(const char* who, const OptionalInput<T>& bias, std::int64_t size
 py::array forward(const py::array& x, const py::array& w, const Sizes& out, const Sizes& strides,
                   const Sizes& before, const Sizes& dilation, const py::object& bias,
                   const std::string& activation) {
-  return dispatch<float, double>("conv", x, [&](auto zero) -> py::array {
+  const bool depthwise =
+      x.ndim() > 0 && w.ndim() > 1 && w.shape(w.ndim() - 2) == 1 && x.shape(x.ndim() - 1) > 1;
+  return dispatch_conv(x, depthwise, [&](auto zero) -> py::array {
     using T = decltype(zero);
     Input<T> a("conv", "inputs", x), b("conv", "kernel", w);
     OptionalInput<T> b1("conv", "bias", bias);
@@ -137,7 +146,7 @@ py::array forward(const py::array& x, const py::array& w, const Sizes& out, cons
     check_bias("conv", b1, p.shape.F);
     Output<T> y(shape);
     p.a = a.data(), p.b = b.data(), p.out = y.data(), p.bias = b1.data();
-    p.activate = find_activation<T>(activation);
+    p.activate = find_activation<Real<T>>(activation);
     if (is_pointwise(p.shape)) {
       call_matmul(p, p.shape.C, false);
     } else if (is_few(p.shape)) {
@@ -147,8 +156,10 @@ py::array forward(const py::array& x, const py::array& w, const Sizes& out, cons
       p.a = rows.data();
       call_matmul(p, K, false);
     } else if (is_depthwise(p.shape)) {
-      const DepthwiseConv<T>& conv = kernels<DepthwiseConv<T>>();
-      call(conv.forward_workspace(p.shape), conv.forward, p);
+      if constexpr (!kIsBFloat16<T>) {
+        const DepthwiseConv<T>& conv = kernels<DepthwiseConv<T>>();
+        call(conv.forward_workspace(p.shape), conv.forward, p);
+      }
     } else {
       const Conv<T>& conv = kernels<Conv<T>>();
       call(conv.forward_workspace(p.shape), conv.forward, p);
@@ -161,7 +172,8 @@ py::array input_gradient(const py::array& dy, const py::array& w, const Sizes& i
                          const Sizes& strides, const Sizes& before, const Sizes& dilation,
                          std::int64_t groups, const py::object& bias,
                          const std::string& activation) {
-  return dispatch<float, double>("conv", dy, [&](auto zero) -> py::array {
+  const bool depthwise = groups > 1 && w.ndim() > 1 && w.shape(w.ndim() - 2) == 1;
+  return dispatch_conv(dy, depthwise, [&](auto zero) -> py::array {
     using T = decltype(zero);
     Input<T> a("conv", "dy", dy), b("conv", "kernel", w);
     OptionalInput<T> b1("conv", "bias", bias);
@@ -174,12 +186,14 @@ py::array input_gradient(const py::array& dy, const py::array& w, const Sizes& i
     check_bias("conv", b1, p.shape.C);
     Output<T> dx(shape);
     p.a = a.data(), p.b = b.data(), p.out = dx.data(), p.bias = b1.data();
-    p.activate = find_activation<T>(activation);
+    p.activate = find_activation<Real<T>>(activation);
     if (is_pointwise(p.shape)) {
       call_matmul(p, p.shape.F, true);
     } else if (is_depthwise(p.shape)) {
-      const DepthwiseConv<T>& conv = kernels<DepthwiseConv<T>>();
-      call(conv.input_gradient_workspace(p.shape), conv.input_gradient, p);
+      if constexpr (!kIsBFloat16<T>) {
+        const DepthwiseConv<T>& conv = kernels<DepthwiseConv<T>>();
+        call(conv.input_gradient_workspace(p.shape), conv.input_gradient, p);
+      }
     } else {
       const Conv<T>& conv = kernels<Conv<T>>();
       call(conv.input_gradient_workspace(p.shape), conv.input_gradient, p);
@@ -191,7 +205,8 @@ py::array input_gradient(const py::array& dy, const py::array& w, const Sizes& i
 py::array filter_gradient(const py::array& x, const py::array& dy, const Sizes& kernel,
                           const Sizes& strides, const Sizes& before, const Sizes& dilation,
                           std::int64_t groups) {
-  return dispatch<float, double>("conv", x, [&](auto zero) -> py::array {
+  const bool depthwise = groups > 1 && x.ndim() > 0 && x.shape(x.ndim() - 1) == groups;
+  return dispatch_conv(x, depthwise, [&](auto zero) -> py::array {
     using T = decltype(zero);
     Input<T> a("conv", "inputs", x), b("conv", "dy", dy);
     if (a.ndim() < 1 || b.ndim() < 1 || groups < 1)
@@ -205,8 +220,10 @@ py::array filter_gradient(const py::array& x, const py::array& dy, const Sizes& 
     Output<T> dw(shape);
     p.a = a.data(), p.b = b.data(), p.out = dw.data();
     if (is_depthwise(p.shape)) {
-      const DepthwiseConv<T>& conv = kernels<DepthwiseConv<T>>();
-      call(conv.filter_gradient_workspace(p.shape), conv.filter_gradient, p);
+      if constexpr (!kIsBFloat16<T>) {
+        const DepthwiseConv<T>& conv = kernels<DepthwiseConv<T>>();
+        call(conv.filter_gradient_workspace(p.shape), conv.filter_gradient, p);
+      }
     } else {
       const Conv<T>& conv = kernels<Conv<T>>();
       call(conv.filter_gradient_workspace(p.shape), conv.filter_gradient, p);

@@ -69,7 +69,7 @@ py::array matmul(const py::array& x, const py::array& w, bool transpose_x, bool 
   Output<T> c(shape);
   p.c = c.data();
   const Gemm<T>& gemm = kernels<Gemm<T>>();
-  Workspace<T> workspace(gemm.workspace_size(p.M, p.N, p.K));
+  Workspace<Real<T>> workspace(gemm.workspace_size(p.M, p.N, p.K));
   p.workspace = workspace.data();
   expect_flops(2.0 * static_cast<double>(c.size() * p.K));
   run(gemm.matmul, p);

@@ -23,15 +23,16 @@ double peak_flops(const std::string& dtype) {
     using T = decltype(zero);
     const Peak<T>& peak = kernels<Peak<T>>();
     double best = 0;
-    T sink = T(0.5);  // x = x * 0.5 + 0.5 stays a normal number
+    auto sink = Real<T>(0.5);  // x = x * 0.5 + 0.5 stays a normal number
     for (int repeat = 0; repeat < 200; ++repeat) {
       const double time = seconds([&] { peak.multiply_add(kRounds, &sink); });
       best = std::max(best, static_cast<double>(peak.operations(kRounds)) / time);
-      sink = T(0.5);
+      sink = Real<T>(0.5);
     }
     return best;
   };
   py::gil_scoped_release release;
+  if (dtype == "bfloat16") return best_of(BFloat16{});
   return dtype == "float64" ? best_of(double{}) : best_of(float{});
 }
 

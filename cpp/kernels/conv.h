@@ -17,6 +17,9 @@
 
 #include <cstdint>
 
+#include "core/bfloat16.h"
+#include "core/isa.h"
+
 namespace narae {
 
 struct ConvShape {
@@ -28,11 +31,11 @@ struct ConvShape {
 template <class T>
 struct ConvArgs {
   ConvShape shape;
-  const T *a, *b;                                      // the two inputs, in the order of the name
-  T* out;                                              // y, dx or dw
-  const T* bias;                                       // or nullptr
-  void (*activate)(const T* x, T* y, std::int64_t n);  // or nullptr
-  T* workspace;                                        // *_workspace elements
+  const T *a, *b;  // the two inputs, in the order of the name
+  T* out;          // y, dx or dw
+  const T* bias;   // or nullptr
+  void (*activate)(const Real<T>* x, Real<T>* y, std::int64_t n);  // or nullptr
+  Real<T>* workspace;                                              // *_workspace elements
 };
 
 template <class T>
@@ -47,6 +50,8 @@ struct Conv {
   std::int64_t (*filter_gradient_workspace)(const ConvShape& shape);
   void (*filter_gradient)(const ConvArgs<T>& args);  // a = x, b = dy
 };
+template <>
+inline constexpr bool kGainsFromBf16<Conv<BFloat16>> = true;
 
 // Convolution of each channel by itself: groups = C, F = C * M. The same contract; vectors run over
 // channels.

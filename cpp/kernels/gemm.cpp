@@ -339,8 +339,7 @@ void matmul(const MatmulArgs<T>& p) {
 template <class T>
 std::int64_t workspace_size(std::int64_t M, std::int64_t N, std::int64_t K) {
   if constexpr (std::is_same_v<T, BFloat16>) {
-    return PackedProduct<T>::size(M, N, K) *
-           static_cast<std::int64_t>(sizeof(Packed<T>) / sizeof(T));
+    return PackedProduct<T>::size(M, N, K);  // pairs are as long as floats
   } else {
     return blocked_workspace(N, K, kKC<T>, kNR<T>);
   }

@@ -32,7 +32,7 @@ struct MatmulArgs {
   // Leading dimensions of the batch, outermost first; a stride of 0 broadcasts. C is contiguous.
   int batch_dims;
   std::int64_t batch[kMaxBatchDims], a_batch[kMaxBatchDims], b_batch[kMaxBatchDims];
-  T* workspace;  // workspace_size elements
+  Real<T>* workspace;  // workspace_size elements
 };
 
 template <class T>

@@ -19,13 +19,13 @@
 #include "core/vec.h"
 
 #if defined(__AVX512BF16__)
-#include <immintrin.h>  // the compilers' builtins for vdpbf16ps differ, its intrinsic does not
+#include <immintrin.h>  // compilers differ in the builtins for bfloat16, not in the intrinsics
 #endif
 
 namespace narae::NARAE_ISA {
 
 // Two bfloat16 that follow one another along a sum, the first in the lower half.
-using Pair = std::uint32_t;
+using Pair = std::int32_t;
 
 // What packed operands of T hold, how many terms of a sum that is, and what sums are kept in.
 // bfloat16: pairs where the instruction set multiplies them, else float.
@@ -38,6 +38,9 @@ using Packed = Real<T>;
 #endif
 template <class T>
 inline constexpr int kTerms = std::is_same_v<Packed<T>, Pair> ? 2 : 1;
+// What a row of adjacent terms holds: T, or float where that is what is multiplied.
+template <class T>
+using Term = std::conditional_t<kTerms<T> == 2, T, Packed<T>>;
 template <class P>
 using Sum = std::conditional_t<std::is_same_v<P, Pair>, float, P>;
 
@@ -245,7 +248,7 @@ NARAE_INLINE Vec<Packed<T>> load_terms(const T* from, std::int64_t step, std::in
     return load_lanes(from, lanes);
   } else {  // a bfloat16 is the upper half of a float
     const Vec<float> second = left > 1 ? load_lanes(from + step, lanes) : Vec<float>{};
-    return (Vec<Pair>)load_lanes(from, lanes) >> 16 | (Vec<Pair>)second;
+    return (Vec<Pair>)((Words)load_lanes(from, lanes) >> 16 | (Words)second);
   }
 }
 
@@ -315,6 +318,45 @@ inline void pack_strip(const T* from, std::int64_t k_step, std::int64_t i_step, 
       }
       store_lanes<Packed<T>>(to + i, terms, smaller(kVL, kWidth - i));
     }
+  }
+}
+
+// Rounds what is to be multiplied: denormal numbers may become the zeros that products take them
+// for.
+NARAE_INLINE Halves round_terms(Vec<float> v) {
+#if defined(__AVX512BF16__)
+  return (Halves)_mm512_cvtneps_pbh((__m512)v);
+#else
+  return round_to_halves(v);
+#endif
+}
+template <class E>
+NARAE_INLINE void store_terms(E* to, Vec<E> v) {
+  if constexpr (std::is_same_v<E, BFloat16>) {
+    const Halves h = round_terms(v);
+    std::memcpy(to, &h, sizeof h);
+  } else {
+    store(to, v);
+  }
+}
+
+// The first or second term of packed values ...
+template <class T>
+NARAE_INLINE Vec<Real<T>> term_of(Vec<Packed<T>> values, int term) {
+  if constexpr (kTerms<T> == 1) {
+    return values;
+  } else {
+    return (Vec<float>)(term == 0 ? (Words)values << 16 : (Words)values & 0xffff0000);
+  }
+}
+// ... and to = them: the first term of a pair is put before the second.
+template <class T>
+NARAE_INLINE void put_term(Packed<T>* to, Vec<Real<T>> value, int term) {
+  if constexpr (kTerms<T> == 1) {
+    store(to, value);
+  } else {
+    const Words bits = (Words)widen(round_terms(value));
+    store(to, (Vec<Pair>)(term == 0 ? bits >> 16 : bits | (Words)load(to)));
   }
 }
 

@@ -280,7 +280,7 @@ inline void copy(T* to, const T* from, int64_t n) {
 
 // to = the sum of `copies` arrays of n elements that lie one after the other, in order.
 template <class T>
-inline void add_copies(const T* from, int64_t copies, int64_t n, T* to) {
+inline void add_copies(const Real<T>* from, int64_t copies, int64_t n, T* to) {
   parallel_ranges(n, int64_t{1} << 14, [&](int64_t begin, int64_t end) {
     for_lanes<T>(end - begin, [&](int64_t i, int64_t lanes) {
       Vec<T> total = load_lanes(from + begin + i, lanes);

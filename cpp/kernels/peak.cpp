@@ -1,8 +1,6 @@
 #include "kernels/peak.h"
 
-#include "core/isa.h"
-#include "core/parallel.h"
-#include "core/vec.h"
+#include "kernels/gemm_core.h"
 
 namespace narae {
 namespace NARAE_ISA {
@@ -14,22 +12,28 @@ constexpr int kSums = 12;
 
 template <class T>
 std::int64_t operations(std::int64_t rounds) {
-  return rounds * kSums * kLanes<T> * 2;
+  return rounds * kSums * kLanes<T> * 2 * kTerms<T>;
 }
 
 template <class T>
-void multiply_add(std::int64_t rounds, T* sink) {
+void multiply_add(std::int64_t rounds, Real<T>* sink) {
   Vec<T> sums[kSums];
   // Different starts: equal sums would be computed once.
-  for (int i = 0; i < kSums; ++i) sums[i] = broadcast(T(i) * *sink);
+  for (int i = 0; i < kSums; ++i) sums[i] = broadcast(Real<T>(i) * *sink);
   const Vec<T> factor = broadcast(*sink), term = factor;
   for (std::int64_t r = 0; r < rounds; ++r) {
     NARAE_UNROLL
-    for (int i = 0; i < kSums; ++i) sums[i] = sums[i] * factor + term;
+    for (int i = 0; i < kSums; ++i) {
+      if constexpr (kTerms<T> == 2) {
+        sums[i] = NARAE_ISA::multiply_add(Pair{0x3f003f00}, (Vec<Pair>)term, sums[i]);  // 0.5
+      } else {
+        sums[i] = sums[i] * factor + term;
+      }
+    }
   }
   Vec<T> total = {};
   for (int i = 0; i < kSums; ++i) total += sums[i];
-  *sink = sum<T>(total);
+  *sink = sum<Real<T>>(total);
 }
 
 template <class T>
@@ -45,6 +49,7 @@ constexpr Peak<T> kTable = {operations<T>, multiply_add<T>, copy<T>};
 }  // namespace
 }  // namespace NARAE_ISA
 
+#if !defined(__AVX512BF16__)
 template <>
 const Peak<float>& implementation<Peak<float>, Isa::NARAE_ISA>() {
   return NARAE_ISA::kTable<float>;
@@ -52,6 +57,11 @@ const Peak<float>& implementation<Peak<float>, Isa::NARAE_ISA>() {
 template <>
 const Peak<double>& implementation<Peak<double>, Isa::NARAE_ISA>() {
   return NARAE_ISA::kTable<double>;
+}
+#endif
+template <>
+const Peak<BFloat16>& implementation<Peak<BFloat16>, Isa::NARAE_ISA>() {
+  return NARAE_ISA::kTable<BFloat16>;
 }
 
 }  // namespace narae

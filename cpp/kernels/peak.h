@@ -9,13 +9,18 @@
 
 #include <cstdint>
 
+#include "core/bfloat16.h"
+#include "core/isa.h"
+
 namespace narae {
 
 template <class T>
 struct Peak {
   std::int64_t (*operations)(std::int64_t rounds);
-  void (*multiply_add)(std::int64_t rounds, T* sink);
+  void (*multiply_add)(std::int64_t rounds, Real<T>* sink);
   void (*copy)(const T* x, T* y, std::int64_t n);
 };
+template <>
+inline constexpr bool kGainsFromBf16<Peak<BFloat16>> = true;
 
 }  // namespace narae

@@ -186,11 +186,13 @@ struct Planes {
 // The tiles of N images: which cells they see, which they make.
 template <class T, int KH, int KW>
 struct Tiles {
-  using Down = Points<T, KH>;
-  using Across = Points<T, KW>;
+  using S = Real<T>;
+  using P = Packed<T>;
+  using Down = Points<S, KH>;
+  using Across = Points<S, KW>;
   static constexpr int kInH = Down::kIn, kInW = Across::kIn, kPlanes = kInH * kInW;
   static constexpr int kOutH = Down::kOut, kOutW = Across::kOut, kTaps = KH * KW;
-  static constexpr int64_t kMaxChannels = 512 / sizeof(T);  // of a block
+  static constexpr int64_t kMaxChannels = 512 / sizeof(S);  // of a block
 
   Axis rows, cols;
   int64_t N, C, F;
@@ -239,18 +241,19 @@ struct Tiles {
     }
   }
 
-  // v[plane, tile, c] = B^T x B. A cell has at least a register; the last one may overlap.
-  void transform_input(Range tiles, const T* x, Range channels, const Planes<T, kPlanes>& v) const {
+  // put(plane, tile, c, register of B^T x B). A cell has at least a register; the last one may
+  // overlap.
+  template <class Put>
+  void transform_input(Range tiles, const T* x, Range channels, const Put& put) const {
     static constexpr T zeros[kMaxChannels] = {};
     const int64_t right = cell, down = cols.source * cell;
     for_tiles(tiles, [&](int64_t t, const Tile& tile) {
       const auto transform = [&](const auto& from) {
         for (int64_t next = 0; next < channels.size(); next += kLanes<T>) {
           const int64_t last = channels.size() - kLanes<T>, c = last < 0 ? 0 : smaller(next, last);
-          T* to = v.at(0, t, c);
-          transform_tile<T, kInH, kInH, Down::input, kInW, kInW, Across::input>(
+          transform_tile<S, kInH, kInH, Down::input, kInW, kInW, Across::input>(
               [&](int i, int j) { return load(from(i, j) + c); },
-              [&](int i, int j, Vec<T> v_ij) { store(to + (i * kInW + j) * v.plane, v_ij); });
+              [&](int i, int j, Vec<S> v_ij) { put(i * kInW + j, t, c, v_ij); });
         }
       };
       const int64_t h = rows.first + tile.row, w = cols.first + tile.col;
@@ -281,54 +284,58 @@ template <class T, int KH, int KW>
 struct Winograd : Tiles<T, KH, KW> {
   using Base = Tiles<T, KH, KW>;
   using Base::kInH, Base::kInW, Base::kMaxChannels, Base::kOutH, Base::kOutW, Base::kPlanes;
-  using typename Base::Across, typename Base::Down, typename Base::Tile;
-  using Matrices = Planes<T, kPlanes>;
+  using typename Base::Across, typename Base::Down, typename Base::P, typename Base::S,
+      typename Base::Tile;
+  using Inputs = Planes<Term<T>, kPlanes>;
+  using Filters = Planes<P, kPlanes>;
+  using Products = Planes<S, kPlanes>;
 
   using Base::C, Base::F, Base::N;
   const T *source, *w;
   int64_t w_tap, w_row, w_col;  // strides of w
   T* target;
   const T* bias;
-  void (*activate)(const T*, T*, int64_t);
-  T* packed;  // U: strips of kNR columns, blocks of channels
+  void (*activate)(const S*, S*, int64_t);
+  P* packed;  // U: strips of kNR columns, blocks of channels
 
   // scratch() has room for V and products of kTiles, or of fewer with half the channels and U of a
   // strip.
   static constexpr int64_t kTiles = 28 * 36 / kPlanes / kMR * kMR;
   static constexpr int64_t kTilesBesideU = 40 * 36 / kPlanes;
   static constexpr int64_t kSharedBytes = 16 << 20;
-  static_assert(2 * Matrices::bytes(kTiles, kMaxChannels) <= kScratchBytes);
-  static_assert(2 * Matrices::bytes(kTilesBesideU, kMaxChannels / 2) +
-                    Matrices::bytes(kMaxChannels / 2, kNR<T>) <=
+  static_assert(2 * Products::bytes(kTiles, kMaxChannels) <= kScratchBytes);
+  static_assert(2 * Products::bytes(kTilesBesideU, kMaxChannels / 2) +
+                    Filters::bytes(kMaxChannels / 2, kNR<P>) <=
                 kScratchBytes);
 
   // In multiplications, as measured: 7 a plane for U, 14 for V, 7 for y.
   bool pays() const {
     const double channels = static_cast<double>(C), columns = static_cast<double>(F);
-    return Base::pays(1.17 * channels * columns + 14 * channels + 7 * columns, 7);
+    const bool whole_pairs = kTerms<T> == 1 || C % (kTerms<T> * blocks()) == 0;  // in every block
+    return whole_pairs && Base::pays(1.17 * channels * columns + 14 * channels + 7 * columns, 7);
   }
 
   bool shared() const {
-    return this->count() > kTilesBesideU && Matrices::bytes(C, F) <= kSharedBytes;
+    return this->count() > kTilesBesideU && Filters::bytes(packed_depth<T>(C), F) <= kSharedBytes;
   }
   int64_t widest() const { return shared() ? kMaxChannels : kMaxChannels / 2; }
   int64_t most_tiles() const { return shared() ? kTiles : kTilesBesideU; }
-  int64_t strips() const { return ceil_divide(F, kNR<T>); }
+  int64_t strips() const { return ceil_divide(F, kNR<P>); }
   int64_t blocks() const { return ceil_divide(C, widest()); }
   int64_t block_size() const {
-    return kPlanes * (ceil_divide(C, blocks()) * kNR<T> + Matrices::kGap);
+    return kPlanes * (packed_depth<T>(ceil_divide(C, blocks())) * kNR<P> + Filters::kGap);
   }
   int64_t packed_size() const { return shared() ? strips() * blocks() * block_size() : 0; }
 
-  Matrices packed_block(int64_t strip, int64_t block) const {
-    return {packed + (strip * blocks() + block) * block_size(), part(C, block, blocks()).size(),
-            kNR<T>};
+  Filters packed_block(int64_t strip, int64_t block) const {
+    return {packed + (strip * blocks() + block) * block_size(),
+            packed_depth<T>(part(C, block, blocks()).size()), kNR<P>};
   }
 
   // u[plane, c, column] = G w G^T of one strip.
-  void pack(int64_t n0, Range channels, const Matrices& u) const {
+  void pack(int64_t n0, Range channels, const Filters& u) const {
     constexpr int64_t kDepth = 16;  // channels at a time: a cache line of w where they are adjacent
-    T taps[KH][KW][kDepth * kNR<T>];
+    P taps[KH][KW][kDepth / kTerms<T> * kNR<P>];
     for (int64_t c0 = channels.begin; c0 < channels.end; c0 += kDepth) {
       const int64_t depth = smaller(kDepth, channels.end - c0);
       for (int64_t i = 0; i < KH; ++i) {
@@ -336,27 +343,32 @@ struct Winograd : Tiles<T, KH, KW> {
           const int64_t row = this->rows.w_first + i * this->rows.w_step;
           const int64_t col = this->cols.w_first + j * this->cols.w_step;
           StridedB<T>{w + (row * KW + col) * w_tap, w_row, w_col}.pack(
-              c0, depth, n0, smaller(kNR<T>, F - n0), taps[i][j]);
+              c0, depth, n0, smaller(kNR<P>, F - n0), taps[i][j]);
         }
       }
-      for (int64_t k = 0; k < depth * kNR<T>; k += kLanes<T>) {
-        T* to = u.at(0, c0 - channels.begin, k);
-        transform_tile<T, KH, kInH, Down::filter, KW, kInW, Across::filter>(
-            [&](int i, int j) { return load(taps[i][j] + k); },
-            [&](int i, int j, Vec<T> u_ij) { store(to + (i * kInW + j) * u.plane, u_ij); });
+      for (int64_t k = 0; k < packed_depth<T>(depth) * kNR<P>; k += kLanes<P>) {
+        P* to = u.at(0, (c0 - channels.begin) / kTerms<T>, k);
+        for (int term = 0; term < kTerms<T>; ++term) {
+          transform_tile<S, KH, kInH, Down::filter, KW, kInW, Across::filter>(
+              [&](int i, int j) { return term_of<T>(load(taps[i][j] + k), term); },
+              [&](int i, int j, Vec<S> u_ij) {
+                put_term<T>(to + (i * kInW + j) * u.plane, u_ij, term);
+              });
+        }
       }
     }
   }
 
   // m (+)= v u, plane by plane; u_step from a strip of u to the next.
-  void multiply(int64_t rows, Range columns, int64_t K, const Matrices& v, const Matrices& u,
-                int64_t u_step, const Matrices& m, bool accumulate) const {
+  void multiply(int64_t rows, Range columns, int64_t K, const Inputs& v, const Filters& u,
+                int64_t u_step, const Products& m, bool accumulate) const {
     for (int64_t p = 0; p < kPlanes; ++p) {
-      const T* b = u.at(p, 0, 0);
-      for (int64_t n = columns.begin; n < columns.end; n += kNR<T>, b += u_step) {
-        const int64_t wide = columns.end - n > kLanes<T> ? kNR<T> : kLanes<T>;
+      const P* b = u.at(p, 0, 0);
+      for (int64_t n = columns.begin; n < columns.end; n += kNR<P>, b += u_step) {
+        const int64_t wide = columns.end - n > kLanes<P> ? kNR<P> : kLanes<P>;
         for (int64_t t = 0; t < rows; t += kMR) {
-          tile<T, false>(smaller(kMR, rows - t), wide, K, v.at(p, t, 0), v.row, 1, b, kNR<T>,
+          tile<P, false>(smaller(kMR, rows - t), wide, packed_depth<T>(K),
+                         reinterpret_cast<const P*>(v.at(p, t, 0)), v.row / kTerms<T>, 1, b, kNR<P>,
                          m.at(p, t, n), m.row, accumulate);
         }
       }
@@ -364,19 +376,19 @@ struct Winograd : Tiles<T, KH, KW> {
   }
 
   // target = act( A^T m A + bias )
-  void transform_output(Range tiles, Range columns, const Matrices& m) const {
+  void transform_output(Range tiles, Range columns, const Products& m) const {
     const int64_t right = F, down = this->cols.target * F;
     const bool streamed = may_stream(target, N * this->rows.target * down, F);
     this->for_tiles(tiles, [&](int64_t t, const Tile& tile) {
       T* y = target + (tile.n * this->rows.target + tile.row) * down + tile.col * right;
       const auto transform = [&](auto whole) {
         for_lanes<T>(columns.size(), [&](int64_t n, int64_t lanes) {
-          const T* from = m.at(0, t, n);
+          const S* from = m.at(0, t, n);
           const int64_t f = columns.begin + n;
-          const Vec<T> add = bias ? load_lanes(bias + f, lanes) : Vec<T>{};
-          transform_tile<T, kInH, kOutH, Down::output, kInW, kOutW, Across::output>(
+          const Vec<S> add = bias ? load_lanes(bias + f, lanes) : Vec<S>{};
+          transform_tile<S, kInH, kOutH, Down::output, kInW, kOutW, Across::output>(
               [&](int i, int j) { return load(from + (i * kInW + j) * m.plane); },
-              [&](int i, int j, Vec<T> y_ij) {
+              [&](int i, int j, Vec<S> y_ij) {
                 if (!whole && (i >= tile.high || j >= tile.wide)) return;
                 T* y_f = y + i * down + j * right + f;
                 streamed ? stream(y_f, y_ij + add) : store_lanes<T>(y_f, y_ij + add, lanes);
@@ -391,24 +403,39 @@ struct Winograd : Tiles<T, KH, KW> {
       for (int64_t i = 0; activate && i < tile.high; ++i) {
         for (int64_t j = 0; j < tile.wide; ++j) {
           T* cell = y + i * down + j * right + columns.begin;
-          activate(cell, cell, columns.size());
+          activate_cell(cell, columns.size());
         }
       }
     });
   }
 
+  void activate_cell(T* y, int64_t n) const {
+    if constexpr (std::is_same_v<T, S>) {
+      activate(y, y, n);
+    } else {
+      for_lanes<T>(n, [&](int64_t i, int64_t lanes) {
+        S value[kLanes<T>];
+        store(value, load_lanes(y + i, lanes));
+        activate(value, value, lanes);
+        store_lanes<T>(y + i, load(value), lanes);
+      });
+    }
+  }
+
   void chunk(Range tiles, Range columns) const {
     const int64_t v_row = round_up(ceil_divide(C, blocks()), kLanes<T>);
-    const Matrices v(static_cast<T*>(scratch()), tiles.size(), v_row);
-    const Matrices m(v.end(), tiles.size(), round_up(columns.size(), kNR<T>));
-    const int64_t step = shared() ? columns.size() : kNR<T>;
+    const Inputs v(static_cast<Term<T>*>(scratch()), tiles.size(), v_row);
+    const Products m(reinterpret_cast<S*>(v.end()), tiles.size(), round_up(columns.size(), kNR<P>));
+    const int64_t step = shared() ? columns.size() : kNR<P>;
     for (int64_t block = 0; block < blocks(); ++block) {
       const Range channels = part(C, block, blocks());
-      this->transform_input(tiles, source, channels, v);
+      this->transform_input(tiles, source, channels, [&](int p, int64_t t, int64_t c, Vec<S> v_p) {
+        store_terms(v.at(p, t, c), v_p);
+      });
       for (int64_t n = 0; n < columns.size(); n += step) {
-        Matrices u = packed_block((columns.begin + n) / kNR<T>, block);
+        Filters u = packed_block((columns.begin + n) / kNR<P>, block);
         if (!shared()) {
-          u.data = m.end();
+          u.data = reinterpret_cast<P*>(m.end());
           pack(columns.begin + n, channels, u);
         }
         multiply(tiles.size(), {n, smaller(n + step, columns.size())}, channels.size(), v, u,
@@ -422,7 +449,7 @@ struct Winograd : Tiles<T, KH, KW> {
     if (shared()) {
       parallel_for(strips() * blocks(), [&](int64_t i) {
         const int64_t strip = i / blocks(), block = i % blocks();
-        pack(strip * kNR<T>, part(C, block, blocks()), packed_block(strip, block));
+        pack(strip * kNR<P>, part(C, block, blocks()), packed_block(strip, block));
       });
     }
     const int64_t groups = ceil_divide(this->count(), most_tiles());
@@ -439,15 +466,17 @@ template <class T, int KH, int KW>
 struct WinogradFilterGradient : Tiles<T, KH, KW> {
   using Base = Tiles<T, KH, KW>;
   using Base::kInH, Base::kInW, Base::kOutH, Base::kOutW, Base::kPlanes;
-  using typename Base::Across, typename Base::Down, typename Base::Tile;
-  using Matrices = Planes<T, kPlanes>;
+  using typename Base::Across, typename Base::Down, typename Base::P, typename Base::S,
+      typename Base::Tile;
+  using Terms = Planes<P, kPlanes>;  // two tiles a row of pairs
+  using Sums = Planes<S, kPlanes>;
 
   using Base::C, Base::F;
   const T *x, *dy;
 
-  static constexpr int64_t kChannels = 256 / sizeof(T), kFilters = 256 / sizeof(T);
-  static constexpr int64_t kTiles = 24 * 36 / kPlanes;
-  static_assert(Matrices::bytes(kChannels, kFilters) + 2 * Matrices::bytes(kTiles, kFilters) <=
+  static constexpr int64_t kChannels = 256 / sizeof(S), kFilters = 256 / sizeof(S);
+  static constexpr int64_t kRows = 24 * 36 / kPlanes, kTiles = kRows * kTerms<T>;
+  static_assert(Sums::bytes(kChannels, kFilters) + 2 * Terms::bytes(kRows, kFilters) <=
                 kScratchBytes);
 
   // In multiplications, as measured: 17 a plane for dw, 14 for V, 7 for W.
@@ -465,22 +494,24 @@ struct WinogradFilterGradient : Tiles<T, KH, KW> {
   int64_t workspace() const { return splits() > 1 ? splits() * size() : 0; }
 
   // w[plane, tile, f] = A dy A^T, of outputs outside 0
-  void transform_output_gradient(Range tiles, Range filters, const Matrices& w) const {
+  void transform_output_gradient(Range tiles, Range filters, const Terms& w) const {
     const int64_t right = F, down = this->cols.count * F;
     this->for_tiles(tiles, [&](int64_t t, const Tile& tile) {
       const T* dy_t = dy + (tile.n * this->rows.count + tile.row) * down + tile.col * right;
       const auto transform = [&](auto whole) {
         for_lanes<T>(filters.size(), [&](int64_t n, int64_t lanes) {
           const T* from = dy_t + filters.begin + n;
-          T* to = w.at(0, t, n);
-          transform_tile<T, kOutH, kInH, Down::output_gradient, kOutW, kInW,
+          P* to = w.at(0, t / kTerms<T>, n);
+          transform_tile<S, kOutH, kInH, Down::output_gradient, kOutW, kInW,
                          Across::output_gradient>(
               [&](int i, int j) {
                 const T* at = from + i * down + j * right;
                 __builtin_prefetch(at + kOutW * right);  // for the next tile
-                return whole || (i < tile.high && j < tile.wide) ? load_lanes(at, lanes) : Vec<T>{};
+                return whole || (i < tile.high && j < tile.wide) ? load_lanes(at, lanes) : Vec<S>{};
               },
-              [&](int i, int j, Vec<T> w_ij) { store(to + (i * kInW + j) * w.plane, w_ij); });
+              [&](int i, int j, Vec<S> w_ij) {
+                put_term<T>(to + (i * kInW + j) * w.plane, w_ij, t % kTerms<T>);
+              });
         });
       };
       if (kUnrollTiles && tile.high * tile.wide == kOutH * kOutW) {
@@ -492,35 +523,39 @@ struct WinogradFilterGradient : Tiles<T, KH, KW> {
   }
 
   // dw[tap, c, f] = G^T d G
-  void transform_filter_gradient(Range channels, Range filters, const Matrices& d, T* dw) const {
+  template <class Out>
+  void transform_filter_gradient(Range channels, Range filters, const Sums& d, Out* dw) const {
     for (int64_t c = 0; c < channels.size(); ++c) {
       for_lanes<T>(filters.size(), [&](int64_t n, int64_t lanes) {
-        const T* from = d.at(0, c, n);
-        T* to = dw + (channels.begin + c) * F + filters.begin + n;
-        transform_tile<T, kInH, KH, Down::filter_gradient, kInW, KW, Across::filter_gradient>(
+        const S* from = d.at(0, c, n);
+        Out* to = dw + (channels.begin + c) * F + filters.begin + n;
+        transform_tile<S, kInH, KH, Down::filter_gradient, kInW, KW, Across::filter_gradient>(
             [&](int i, int j) { return load(from + (i * kInW + j) * d.plane); },
-            [&](int i, int j, Vec<T> dw_ij) {
-              store_lanes<T>(to + (i * KW + j) * C * F, dw_ij, lanes);
+            [&](int i, int j, Vec<S> dw_ij) {
+              store_lanes<Out>(to + (i * KW + j) * C * F, dw_ij, lanes);
             });
       });
     }
   }
 
-  void task(Range task_groups, Range channels, Range filters, T* dw) const {
-    const int64_t v_row = round_up(channels.size(), kLanes<T>);
-    const int64_t w_row = round_up(filters.size(), kNR<T>);
-    const Matrices d(static_cast<T*>(scratch()), channels.size(), w_row);
-    const Matrices v(d.end(), kTiles, v_row), w(v.end(), kTiles, w_row);
+  template <class Out>
+  void task(Range task_groups, Range channels, Range filters, Out* dw) const {
+    const int64_t v_row = round_up(channels.size(), kLanes<P>);
+    const int64_t w_row = round_up(filters.size(), kNR<P>);
+    const Sums d(static_cast<S*>(scratch()), channels.size(), w_row);
+    const Terms v(reinterpret_cast<P*>(d.end()), kRows, v_row), w(v.end(), kRows, w_row);
     for (int64_t group = task_groups.begin; group < task_groups.end; ++group) {
       const Range tiles = part(this->count(), group, groups());
-      this->transform_input(tiles, x, channels, v);
+      this->transform_input(tiles, x, channels, [&](int p, int64_t t, int64_t c, Vec<S> v_p) {
+        put_term<T>(v.at(p, t / kTerms<T>, c), v_p, t % kTerms<T>);
+      });
       transform_output_gradient(tiles, filters, w);
       for (int64_t p = 0; p < kPlanes; ++p) {
-        for (int64_t n = 0; n < filters.size(); n += kNR<T>) {
-          const int64_t wide = filters.size() - n > kLanes<T> ? kNR<T> : kLanes<T>;
+        for (int64_t n = 0; n < filters.size(); n += kNR<P>) {
+          const int64_t wide = filters.size() - n > kLanes<P> ? kNR<P> : kLanes<P>;
           for (int64_t c = 0; c < channels.size(); c += kMR) {
-            tile<T, false>(smaller(kMR, channels.size() - c), wide, tiles.size(), v.at(p, 0, c), 1,
-                           v.row, w.at(p, 0, n), w.row, d.at(p, c, n), d.row,
+            tile<P, false>(smaller(kMR, channels.size() - c), wide, packed_depth<T>(tiles.size()),
+                           v.at(p, 0, c), 1, v.row, w.at(p, 0, n), w.row, d.at(p, c, n), d.row,
                            group > task_groups.begin);
           }
         }
@@ -529,12 +564,17 @@ struct WinogradFilterGradient : Tiles<T, KH, KW> {
     transform_filter_gradient(channels, filters, d, dw);
   }
 
-  void run(T* dw, T* copies) const {
+  void run(T* dw, S* copies) const {
     const int64_t parts = splits();
     parallel_for(parts * tasks(), [&](int64_t i) {
       const int64_t split = i / tasks(), n0 = i % tasks() / blocks() * kFilters;
-      task(part(groups(), split, parts), part(C, i % blocks(), blocks()),
-           {n0, smaller(n0 + kFilters, F)}, parts > 1 ? copies + split * size() : dw);
+      const Range sums = part(groups(), split, parts), channels = part(C, i % blocks(), blocks());
+      const Range filters = {n0, smaller(n0 + kFilters, F)};
+      if (parts > 1) {
+        task(sums, channels, filters, copies + split * size());
+      } else {
+        task(sums, channels, filters, dw);
+      }
     });
     if (parts > 1) add_copies(copies, parts, size(), dw);
   }
