@@ -7,23 +7,24 @@ namespace NARAE_ISA {
 namespace {
 
 // Enough independent sums to hide the latency of a multiply-add (4 cycles, 2 a cycle) within 16
-// registers.
-constexpr int kSums = 12;
+// registers. Products of pairs take longer, where there are 32.
+template <class T>
+constexpr int kSums = 12 * kTerms<T>;
 
 template <class T>
 std::int64_t operations(std::int64_t rounds) {
-  return rounds * kSums * kLanes<T> * 2 * kTerms<T>;
+  return rounds * kSums<T> * kLanes<T> * 2 * kTerms<T>;
 }
 
 template <class T>
 void multiply_add(std::int64_t rounds, Real<T>* sink) {
-  Vec<T> sums[kSums];
+  Vec<T> sums[kSums<T>];
   // Different starts: equal sums would be computed once.
-  for (int i = 0; i < kSums; ++i) sums[i] = broadcast(Real<T>(i) * *sink);
+  for (int i = 0; i < kSums<T>; ++i) sums[i] = broadcast(Real<T>(i) * *sink);
   const Vec<T> factor = broadcast(*sink), term = factor;
   for (std::int64_t r = 0; r < rounds; ++r) {
     NARAE_UNROLL
-    for (int i = 0; i < kSums; ++i) {
+    for (int i = 0; i < kSums<T>; ++i) {
       if constexpr (kTerms<T> == 2) {
         sums[i] = NARAE_ISA::multiply_add(Pair{0x3f003f00}, (Vec<Pair>)term, sums[i]);  // 0.5
       } else {
@@ -32,7 +33,7 @@ void multiply_add(std::int64_t rounds, Real<T>* sink) {
     }
   }
   Vec<T> total = {};
-  for (int i = 0; i < kSums; ++i) total += sums[i];
+  for (int i = 0; i < kSums<T>; ++i) total += sums[i];
   *sink = sum<Real<T>>(total);
 }
 
