@@ -262,7 +262,7 @@ def _line(row, peers) -> str:
         f"{row['ratio'][p]:8.2f}x" if p in row["ratio"] else f"{'-':>9}" for p in peers
     )
     ours = f"{row['best']['narae'] * 1e3:9.3f} ms{row['rate']:9.1f} {row['unit']:8}"
-    return f"{row['case']:38}{row['pass']:9}{ours}{row['share_of_peak']:6.0%}{ratios}"
+    return f"{row['case']:44}{row['pass']:9}{ours}{row['share_of_peak']:6.0%}{ratios}"
 
 
 def measure(family: str, cases: Iterable[Case], options) -> dict:
@@ -279,7 +279,7 @@ def measure(family: str, cases: Iterable[Case], options) -> dict:
         f"{peaks['float32'] / 1e9:.0f} GFLOP/s (bfloat16 {peaks['bfloat16'] / 1e9:.0f}), "
         f"copy {peaks['copy'] / 1e9:.1f} GB/s"
     )
-    print(f"{'':82}" + "".join(f"{p:>9}" for p in peers))
+    print(f"{'':88}" + "".join(f"{p:>9}" for p in peers))
     rows = []
     for case in cases:
         if options.only not in case.name:
