@@ -245,8 +245,10 @@ def check(name, told) -> None:
             close = np.allclose(other["losses"][0], ours["losses"][0], rtol=0.5)
         elif library == "narae1":  # any number of threads gives the same bits
             close = other["losses"] == ours["losses"]
-        elif library == "narae_bf16":  # 64 roundings, each of 2^-9, that go their own ways
-            close = np.allclose(other["losses"], ours["losses"], rtol=2**-9 * 64**0.5)
+        elif library == "narae_bf16":  # 64 roundings, each of 2^-9, that go their own ways, of the
+            # height that the curve falls from: ResNet-18's loss is a fiftieth after four steps
+            scale = 2**-9 * 64**0.5 * ours["losses"][0]
+            close = np.allclose(other["losses"], ours["losses"], rtol=0, atol=scale)
         else:  # equal weights: equal up to rounding, which the steps amplify
             close = np.allclose(other["losses"], ours["losses"], rtol=1e-2)
         if not close:

@@ -22,7 +22,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 STEPS = "bench_training_step"
 # Name of the JSON file, script and options; the tables are in TABLES, kernels' in `kernel_table`.
 MODELS = {
-    STEPS: [STEPS, "--peers", "torch,compile,jax,tf,sklearn", "--turns", "4"],
+    STEPS: [STEPS, "--peers", "torch,jax,tf,sklearn", "--turns", "4"],
+    "torch_compile": [STEPS, "--peers", "compile", "--turns", "2"],
     "two_threads": [STEPS, "--peers", "narae1", "--threads", "2", "--turns", "4"],
     "busy_neighbour": [STEPS, "--peers", "narae1", "--threads", "2", "--hog", "--turns", "4"],
     "mixed_bfloat16": [STEPS, "--peers", "narae_bf16", "--turns", "4"],
@@ -157,7 +158,8 @@ def machine() -> str:
 
 
 def _versions() -> str:
-    packages = ("narae", "numpy", "torch", "jax", "tensorflow-cpu", "keras", "onnxruntime")
+    packages = ("narae", "numpy", "torch", "jax", "tensorflow-cpu", "keras")
+    packages += ("scikit-learn", "onnxruntime")
     found = []
     for package in packages:
         try:
@@ -170,6 +172,7 @@ def _versions() -> str:
 TWO_THREADS = against("narae1", "narae", "one thread", "two threads")
 TABLES = {
     STEPS: ("Training steps", training_table),
+    "torch_compile": ("Training steps against torch.compile", training_table),
     "two_threads": ("Training steps with two threads", TWO_THREADS),
     "busy_neighbour": ("The same with a busy neighbour on the second CPU", TWO_THREADS),
     "mixed_bfloat16": (
@@ -193,7 +196,8 @@ def page(results: dict) -> str:
         f"- {datetime.date.today()}, {machine()}, {platform.system()} {platform.machine()}, "
         f"instruction set {first['isa']}, one thread unless said",
         f"- Python {platform.python_version()}, {_versions()}",
-        f"- measured peaks: {peaks['flops'] / 1e9:.0f} GFLOP/s (multiply-adds in registers), "
+        f"- measured peaks: {peaks['float32'] / 1e9:.0f} GFLOP/s (multiply-adds in registers; of "
+        f"bfloat16 {peaks['bfloat16'] / 1e9:.0f}), "
         f"{peaks['copy'] / 1e9:.1f} GB/s (copy of large buffers, read and write). Cases that fit "
         "in a cache pass 100 % of the copy; Winograd's convolutions that of the multiply-adds.",
     ]
