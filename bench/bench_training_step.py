@@ -183,7 +183,7 @@ def sklearn_step(name, weights):
     x, y = DATA[name]()
     values = {"solver": "sgd", "learning_rate_init": 0.01} if name == "mlp" else {"solver": "adam"}
     kind = MLPClassifier if name == "mlp" else MLPRegressor
-    values |= {"alpha": 0, "momentum": 0, "batch_size": len(x), "shuffle": False}
+    values |= {"alpha": 0, "momentum": 0, "batch_size": len(x), "shuffle": False, "random_state": 0}
     model = kind(hidden_layer_sizes=SKLEARN[name], **values)
     y = y if name == "autoencoder" else y.ravel()
     classes = {"classes": np.arange(10)} if name == "mlp" else {}

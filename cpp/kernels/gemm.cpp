@@ -105,6 +105,7 @@ void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, st
   const bool conflicts = kNR<T> * sizeof(T) < 128 && m1 - m0 > 2 * kMR &&
                          p.b_row * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0;
   const std::int64_t tiles = (m1 - m0 + kMR - 1) / kMR, step = (m1 - m0 + tiles - 1) / tiles;
+  const Fetch fetch;
   const bool fetched = p.N * p.K * static_cast<std::int64_t>(sizeof(T)) > kFetchedBytes;
   for (std::int64_t n = n0; n < n1; n += kNR<T>) {
     const std::int64_t cols = smaller(kNR<T>, n1 - n);
@@ -117,7 +118,7 @@ void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, st
         const auto run =
             in_place && fetched && m == m0 ? tile<T, false, kFetchedAhead> : tile<T, false>;
         run(smaller(step, m1 - m), cols, depth, p.a + m * p.a_row + k * p.a_col, p.a_row, p.a_col,
-            b, in_place ? p.b_row : kNR<T>, p.c + m * p.N + n, p.N, k > 0);
+            b, in_place ? p.b_row : kNR<T>, p.c + m * p.N + n, p.N, k > 0, &fetch);
       }
     }
   }

@@ -90,14 +90,22 @@ inline std::int64_t round_up(std::int64_t n, std::int64_t step) {
   return (n + step - 1) / step * step;
 }
 
+// What a tile of a product that leaves the caches asks for ahead of time: its part of C, and for
+// later tiles `lines` cache lines for every kRun terms of its sum, into L2.
+struct Fetch {
+  const char* from = nullptr;
+  std::int64_t lines = 0;
+};
+inline constexpr std::int64_t kRun = 64, kLine = 64;
+
 // c[i,j] (+)= sum_k a[i * a_row + k * a_col] * b[k * b_row + j],  i < MR, j < NV registers. Packed
 // A: a_row 1, a_col kMR. kAhead > 0: b is fetched so many rows ahead, into L2.
 template <class T, int MR, int NV, bool kPackedA, int kAhead = 0>
 inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::int64_t a_col,
                          const T* b, std::int64_t b_row, Sum<T>* c, std::int64_t c_row,
-                         bool accumulate) {
+                         bool accumulate, const Fetch* fetch) {
   constexpr int kVL = kLanes<T>;
-  if (accumulate) {  // C of a large product has left the cache: +3 % at 2048
+  if (accumulate || (fetch && K >= kRun / 2)) {  // 1024x384x1536: 11.0 instead of 11.4 ms
     NARAE_UNROLL
     for (int i = 0; i < MR; ++i) {
       NARAE_UNROLL
@@ -105,21 +113,30 @@ inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::in
     }
   }
   Vec<Sum<T>> acc[MR][NV] = {};
-  for (std::int64_t k = 0; k < K; ++k) {
-    Vec<T> b_k[NV];
-    NARAE_UNROLL
-    for (int j = 0; j < NV; ++j) {
-      if constexpr (kAhead > 0) __builtin_prefetch(b + kAhead * b_row + j * kVL, 0, 2);
-      b_k[j] = load(b + j * kVL);
+  constexpr bool kFetches = kPackedA;  // elsewhere registers for addresses are short
+  const char* from = fetch ? fetch->from : nullptr;
+  for (std::int64_t k = 0, end = K; k < K; end = K) {
+    if constexpr (kFetches) {
+      for (std::int64_t i = 0; fetch && i < fetch->lines; ++i, from += kLine)
+        __builtin_prefetch(from, 0, 2);
+      end = k + kRun < K ? k + kRun : K;
     }
-    NARAE_UNROLL
-    for (int i = 0; i < MR; ++i) {
-      const T a_ik = kPackedA ? a[i] : a[i * a_row];
+    for (; k < end; ++k) {
+      Vec<T> b_k[NV];
       NARAE_UNROLL
-      for (int j = 0; j < NV; ++j) acc[i][j] = multiply_add(a_ik, b_k[j], acc[i][j]);
+      for (int j = 0; j < NV; ++j) {
+        if constexpr (kAhead > 0) __builtin_prefetch(b + kAhead * b_row + j * kVL, 0, 2);
+        b_k[j] = load(b + j * kVL);
+      }
+      NARAE_UNROLL
+      for (int i = 0; i < MR; ++i) {
+        const T a_ik = kPackedA ? a[i] : a[i * a_row];
+        NARAE_UNROLL
+        for (int j = 0; j < NV; ++j) acc[i][j] = multiply_add(a_ik, b_k[j], acc[i][j]);
+      }
+      a += kPackedA ? kMR : a_col;
+      b += b_row;
     }
-    a += kPackedA ? kMR : a_col;
-    b += b_row;
   }
   NARAE_UNROLL
   for (int i = 0; i < MR; ++i) {
@@ -136,25 +153,26 @@ inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::in
 template <class T, bool kPackedA, int kAhead = 0, int MR = kMR>
 inline void tile(std::int64_t rows, std::int64_t cols, std::int64_t K, const T* a,
                  std::int64_t a_row, std::int64_t a_col, const T* b, std::int64_t b_row, Sum<T>* c,
-                 std::int64_t c_row, bool accumulate) {
+                 std::int64_t c_row, bool accumulate, const Fetch* fetch = nullptr) {
   if constexpr (MR > 1) {
     if (rows < MR) {
       return tile<T, kPackedA, kAhead, MR - 1>(rows, cols, K, a, a_row, a_col, b, b_row, c, c_row,
-                                               accumulate);
+                                               accumulate, fetch);
     }
   }
   constexpr int kVL = kLanes<T>;
   if (cols == kNR<T>)
     return micro_kernel<T, MR, 2, kPackedA, kAhead>(K, a, a_row, a_col, b, b_row, c, c_row,
-                                                    accumulate);
+                                                    accumulate, fetch);
   if (cols == kVL)
-    return micro_kernel<T, MR, 1, kPackedA>(K, a, a_row, a_col, b, b_row, c, c_row, accumulate);
+    return micro_kernel<T, MR, 1, kPackedA>(K, a, a_row, a_col, b, b_row, c, c_row, accumulate,
+                                            nullptr);
   // A ragged right edge: into a whole tile on the stack, then the valid part out.
   Sum<T> edge[MR * kNR<T>];
   if (cols < kVL) {
-    micro_kernel<T, MR, 1, kPackedA>(K, a, a_row, a_col, b, b_row, edge, kNR<T>, false);
+    micro_kernel<T, MR, 1, kPackedA>(K, a, a_row, a_col, b, b_row, edge, kNR<T>, false, nullptr);
   } else {
-    micro_kernel<T, MR, 2, kPackedA>(K, a, a_row, a_col, b, b_row, edge, kNR<T>, false);
+    micro_kernel<T, MR, 2, kPackedA>(K, a, a_row, a_col, b, b_row, edge, kNR<T>, false, nullptr);
   }
   for (int i = 0; i < MR; ++i) {
     for (std::int64_t j = 0; j < cols; ++j) {
@@ -164,17 +182,23 @@ inline void tile(std::int64_t rows, std::int64_t cols, std::int64_t K, const T* 
   }
 }
 
-// One block of rows times the packed block of B: packs A into `a_packed`, then runs the tiles.
+// One block of rows times the packed block of B: packs A into `a_packed`, then runs the tiles. Those
+// of one strip of B fetch the next strip from L3.
 template <class T, class SourceA>
 inline void multiply_block(const SourceA& source_a, std::int64_t m0, std::int64_t rows,
                            std::int64_t k0, std::int64_t depth, const T* b_packed, std::int64_t n0,
                            std::int64_t cols, T* a_packed, T* c, std::int64_t c_row) {
   source_a.pack(m0, rows, k0, depth, a_packed);
+  constexpr auto kRunBytes = static_cast<std::int64_t>(kRun * kNR<T> * sizeof(T));
+  const std::int64_t runs = (depth + kRun - 1) / kRun, tiles = (rows + kMR - 1) / kMR;
+  const std::int64_t lines = (kRunBytes / kLine + tiles - 1) / tiles;
   for (std::int64_t j = 0; j < cols; j += kNR<T>) {
-    for (std::int64_t i = 0; i < rows; i += kMR) {
+    const T* strip = b_packed + j * depth;
+    Fetch fetch;
+    if (j + kNR<T> < cols) fetch = {reinterpret_cast<const char*>(strip + kNR<T> * depth), lines};
+    for (std::int64_t i = 0; i < rows; i += kMR, fetch.from += runs * fetch.lines * kLine) {
       tile<T, true>(smaller(kMR, rows - i), smaller(kNR<T>, cols - j), depth, a_packed + i * depth,
-                    1, kMR, b_packed + j * depth, kNR<T>, c + (m0 + i) * c_row + n0 + j, c_row,
-                    k0 > 0);
+                    1, kMR, strip, kNR<T>, c + (m0 + i) * c_row + n0 + j, c_row, k0 > 0, &fetch);
     }
   }
 }
@@ -371,14 +395,19 @@ struct StridedA {
     const T* from = data + m0 * row + k0 * col;
     const std::int64_t packed = packed_depth<T>(depth);
     std::int64_t i = 0;
-    // All whole strips together: a cache line is used while it is there.
+    // All whole strips together, some terms at a time: cache lines of A are used while they are
+    // there, and those of the strips, which may share their sets, are filled one after the other.
     if (std::is_same_v<Packed<T>, T> && row == 1) {
+      constexpr std::int64_t kTogether = 16;
       const std::int64_t whole = rows / kMR * kMR;
-      for (std::int64_t k = 0; k < depth; ++k) {
+      for (std::int64_t first = 0; first < depth; first += kTogether) {
+        const std::int64_t last = smaller(depth, first + kTogether);
         for (i = 0; i < whole; i += kMR) {
-          std::memcpy(to + i * depth + k * kMR, from + i + k * col, kMR * sizeof(T));
+          for (std::int64_t k = first; k < last; ++k)
+            std::memcpy(to + i * depth + k * kMR, from + i + k * col, kMR * sizeof(T));
         }
       }
+      i = whole;
     }
     for (; i < rows; i += kMR) {
       pack_strip<T, kMR>(from + i * row, col, row, depth, smaller(kMR, rows - i), to + i * packed);

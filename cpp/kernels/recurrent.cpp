@@ -202,10 +202,12 @@ void prefetch(const T* row, std::int64_t n) {
   for (std::int64_t j = 0; j < n; j += 64 / sizeof(T)) __builtin_prefetch(row + j);
 }
 
-// Sequences in chunks of whole tiles, about eight of them.
+// Sequences in chunks of equal size, at most a tile or an eighth of the batch: each chunk reads the
+// whole of u in every step, so a small one at the end would cost as much as the others.
 template <class Body>
 void for_sequences(std::int64_t B, const Body& body) {
-  parallel_ranges(B, round_up(B / 8 + 1, kMR), body);
+  const std::int64_t most = round_up(B / 8 + 1, kMR), chunks = (B + most - 1) / most;
+  parallel_for(chunks, [&](std::int64_t i) { body(B * i / chunks, B * (i + 1) / chunks); });
 }
 
 template <class T, template <class> class Cell>
