@@ -32,6 +32,14 @@ unsigned saved_state() {
   return low;
 }
 
+// Family 1Ah of AMD's processors, as the manual of CPUID puts it together.
+bool is_zen5() {
+  const Registers vendor = cpuid(0), one = cpuid(1);
+  const bool amd = vendor.b == 0x68747541 && vendor.d == 0x69746e65 && vendor.c == 0x444d4163;
+  const unsigned base = one.a >> 8 & 0xf, extended = one.a >> 20 & 0xff;
+  return amd && base == 0xf && base + extended == 0x1a;
+}
+
 bool cpu_has(Isa isa) {
   const Registers one = cpuid(1), seven = cpuid(7), extended = cpuid(0x80000001u);
   // x86-64-v2: SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, POPCNT
@@ -56,9 +64,11 @@ bool cpu_has(Isa isa) {
 }
 #elif defined(__aarch64__) || defined(_M_ARM64)
 
+bool is_zen5() { return false; }
 bool cpu_has(Isa isa) { return isa == Isa::neon; }
 #else
 
+bool is_zen5() { return false; }
 bool cpu_has(Isa isa) { return isa == Isa::base; }
 #endif
 
@@ -120,6 +130,11 @@ bool isa_built(Isa isa) {
 }
 
 bool isa_supported(Isa isa) { return isa_built(isa) && cpu_has(isa); }
+std::int64_t fetch_distance() {
+  static const std::int64_t distance = is_zen5() ? 16384 : 0;
+  return distance;
+}
+
 Isa isa() { return current(); }
 void set_isa(Isa isa) { current() = isa; }
 

@@ -104,7 +104,11 @@ void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, st
   // (AVX-512).
   const bool conflicts = kNR<T> * sizeof(T) < 128 && m1 - m0 > 2 * kMR &&
                          p.b_row * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0;
-  const std::int64_t tiles = (m1 - m0 + kMR - 1) / kMR, step = (m1 - m0 + tiles - 1) / tiles;
+  // Rows of A 4 KiB apart share one set: no more of them in a tile than its eight ways hold beside
+  // B. 64x1024x512 on Zen 4: 660 instead of 1030 us.
+  const bool close = p.a_col == 1 && p.a_row * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0;
+  const std::int64_t most = close && m1 - m0 > 8 ? smaller(kMR, 7) : kMR;
+  const std::int64_t tiles = (m1 - m0 + most - 1) / most, step = (m1 - m0 + tiles - 1) / tiles;
   const Fetch fetch;
   const bool fetched = p.N * p.K * static_cast<std::int64_t>(sizeof(T)) > kFetchedBytes;
   for (std::int64_t n = n0; n < n1; n += kNR<T>) {
@@ -125,47 +129,6 @@ void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, st
   epilogue(m0, m1 - m0, n0, n1 - n0);
 }
 
-// One or a few rows times a B that comes from memory: B is read as it lies, row after row, and the
-// sums of a block of K stay in scratch. 64 MiB of B at 47 GB/s; strip by strip it is 13.
-constexpr std::int64_t kStreamedColumns = 2048, kAhead = 8;
-
-template <class T>
-bool is_streamed(const MatmulArgs<T>& p) {
-  return p.M <= 4 && p.b_col == 1 && p.N >= 256 && p.N * p.K >= p.M << 20;
-}
-
-template <class T, class Epilogue>
-void streamed_product(const MatmulArgs<T>& p, std::int64_t n0, std::int64_t cols,
-                      const Epilogue& epilogue) {
-  T* total = static_cast<T*>(scratch());
-  const std::int64_t width = round_up(cols, kLanes<T>);  // whole registers of sums
-  for (std::int64_t k0 = 0; k0 < p.K; k0 += kKC<T>) {
-    for (std::int64_t i = 0; i < p.M * width; ++i) total[i] = T(0);
-    for (std::int64_t k = k0; k < smaller(p.K, k0 + kKC<T>); ++k) {
-      const T *b_k = p.b + k * p.b_row + n0, *ahead = p.b + smaller(k + kAhead, p.K - 1) * p.b_row;
-      for_lanes<T>(cols, [&](std::int64_t j, std::int64_t lanes) {
-        __builtin_prefetch(ahead + n0 + j);
-        const Vec<T> b_kj = load_lanes(b_k + j, lanes);
-        for (std::int64_t m = 0; m < p.M; ++m) {
-          T* t = total + m * width + j;
-          store(t, load(t) + p.a[m * p.a_row + k * p.a_col] * b_kj);
-        }
-      });
-    }
-    for (std::int64_t m = 0; m < p.M; ++m) {
-      T *c = p.c + m * p.N + n0, *t = total + m * width;
-      for (std::int64_t j = 0; j < cols; ++j) c[j] = k0 ? c[j] + t[j] : t[j];
-    }
-  }
-  epilogue(0, p.M, n0, cols);
-}
-
-// Packing pays when B leaves L2 and has many rows of A to serve.
-template <class T>
-bool is_small(const MatmulArgs<T>& p) {
-  return p.M <= 128 || p.N * p.K <= (std::int64_t{1} << 20) / static_cast<int>(sizeof(T));
-}
-
 // body(m0, m1, n0, n1) over blocks of at most `rows` rows and `columns` columns.
 template <class Body>
 void for_blocks(std::int64_t M, std::int64_t N, std::int64_t rows, std::int64_t columns,
@@ -177,6 +140,69 @@ void for_blocks(std::int64_t M, std::int64_t N, std::int64_t rows, std::int64_t 
   };
   if (parallel) return parallel_for(down * across, block);
   for (std::int64_t i = 0; i < down * across; ++i) block(i);
+}
+
+// One or a few rows times a B that comes from memory, which is read as it lies, eight rows side by
+// side. The sums of each block of K are kept apart and added in the end: 1x4096x4096 on Zen 4 takes
+// 2.1 ms, row by row 2.7, strip by strip 6.2.
+constexpr std::int64_t kStreamedColumns = 4096;
+
+template <class T>
+bool is_streamed(const MatmulArgs<T>& p) {
+  return p.M <= 4 && p.b_col == 1 && p.N >= 256 && p.N * p.K >= p.M << 20;
+}
+
+// sums[m, n] (+)= a[m, k] b[k, n] over kRows rows of b from k on, for columns [n0, n1).
+template <class T, int kRows>
+void add_rows(const MatmulArgs<T>& p, std::int64_t k, std::int64_t n0, std::int64_t n1,
+              bool accumulate, T* sums) {
+  const T *a_k = p.a + k * p.a_col, *b_k = p.b + k * p.b_row + n0;
+  const std::int64_t ahead = fetch_distance();
+  for_lanes<T>(n1 - n0, [&](std::int64_t j, std::int64_t lanes) {
+    Vec<T> b[kRows];
+    NARAE_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      const T* b_i = b_k + i * p.b_row + j;
+      __builtin_prefetch(reinterpret_cast<const char*>(b_i) + ahead);
+      b[i] = load_lanes(b_i, lanes);
+    }
+    for (std::int64_t m = 0; m < p.M; ++m) {
+      T* to = sums + m * p.N + n0 + j;
+      Vec<T> sum = accumulate ? load_lanes(to, lanes) : Vec<T>{};
+      NARAE_UNROLL
+      for (int i = 0; i < kRows; ++i) sum += a_k[m * p.a_row + i * p.a_col] * b[i];
+      store_lanes(to, sum, lanes);
+    }
+  });
+}
+
+template <class T, class Epilogue>
+void streamed_product(const MatmulArgs<T>& p, const Epilogue& epilogue) {
+  const std::int64_t blocks = (p.K + kKC<T> - 1) / kKC<T>, size = p.M * p.N;
+  for_blocks(p.K, p.N, kKC<T>, kStreamedColumns, true,
+             [&](std::int64_t k0, std::int64_t k1, std::int64_t n0, std::int64_t n1) {
+               constexpr int kTogether = 8;
+               T* sums = k0 == 0 ? p.c : p.workspace + (k0 / kKC<T> - 1) * size;
+               std::int64_t k = k0;
+               for (; k + kTogether <= k1; k += kTogether)
+                 add_rows<T, kTogether>(p, k, n0, n1, k > k0, sums);
+               for (; k < k1; ++k) add_rows<T, 1>(p, k, n0, n1, k > k0, sums);
+             });
+  for_blocks(p.M, p.N, p.M, kStreamedColumns, true,
+             [&](auto, auto, std::int64_t n0, std::int64_t n1) {
+               for (std::int64_t i = 0; i < (blocks - 1) * p.M; ++i) {
+                 T* c = p.c + i % p.M * p.N;
+                 const T* sums = p.workspace + i * p.N;
+                 for (std::int64_t n = n0; n < n1; ++n) c[n] += sums[n];
+               }
+               epilogue(0, p.M, n0, n1 - n0);
+             });
+}
+
+// Packing pays when B leaves L2 and has many rows of A to serve.
+template <class T>
+bool is_small(const MatmulArgs<T>& p) {
+  return p.M <= 128 || p.N * p.K <= (std::int64_t{1} << 20) / static_cast<int>(sizeof(T));
 }
 
 // A product of bfloat16, whose sums are wider than what is stored: both operands are packed before
@@ -283,11 +309,8 @@ void single_matmul(const MatmulArgs<T>& p, bool parallel) {
   const BiasActivation<T> epilogue{p.c, p.N, p.bias, p.activate};
   if (p.K == 0) {
     empty_product(p);
-  } else if (is_streamed(p)) {
-    for_blocks(p.M, p.N, p.M, kStreamedColumns, parallel,
-               [&](std::int64_t, std::int64_t, std::int64_t n0, std::int64_t n1) {
-                 streamed_product(p, n0, n1 - n0, epilogue);
-               });
+  } else if (parallel && is_streamed(p)) {
+    streamed_product(p, epilogue);
   } else if (is_small(p)) {
     // Blocks of about 1 MFLOP, four strips wide at least: narrower ones made the bias a third of
     // the time of 2048x128x1024.
@@ -342,7 +365,9 @@ std::int64_t workspace_size(std::int64_t M, std::int64_t N, std::int64_t K) {
   if constexpr (std::is_same_v<T, BFloat16>) {
     return PackedProduct<T>::size(M, N, K);  // pairs are as long as floats
   } else {
-    return blocked_workspace(N, K, kKC<T>, kNR<T>);
+    const std::int64_t streamed = (K + kKC<T> - 1) / kKC<T> * M * N;
+    const std::int64_t blocked = blocked_workspace(N, K, kKC<T>, kNR<T>);
+    return M <= 4 && streamed > blocked ? streamed : blocked;
   }
 }
 
