@@ -88,8 +88,8 @@ void row_strips(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t n0, std::i
 constexpr std::int64_t kFetchedBytes = 2 << 20;
 constexpr int kFetchedAhead = 96;
 
-// Rows [m0, m1), columns [n0, n1) with A read where it is; B too, but for its ragged last strip,
-// when its rows are contiguous. Splits the sum as the blocked product does.
+// Rows [m0, m1), columns [n0, n1) with A read where it is; B too when its rows are contiguous, but
+// for a ragged last strip without masks. Splits the sum as the blocked product does.
 template <class T, class Epilogue>
 void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, std::int64_t n0,
                     std::int64_t n1, const Epilogue& epilogue) {
@@ -113,7 +113,7 @@ void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, st
   const bool fetched = p.N * p.K * static_cast<std::int64_t>(sizeof(T)) > kFetchedBytes;
   for (std::int64_t n = n0; n < n1; n += kNR<T>) {
     const std::int64_t cols = smaller(kNR<T>, n1 - n);
-    const bool in_place = p.b_col == 1 && cols == kNR<T> && !conflicts;
+    const bool in_place = p.b_col == 1 && (kMasks || cols == kNR<T>)&&!conflicts;
     for (std::int64_t k = 0; k < p.K; k += kKC<T>) {
       const std::int64_t depth = smaller(kKC<T>, p.K - k);
       if (!in_place) source_b.pack(k, depth, n, cols, strip);

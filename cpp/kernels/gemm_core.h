@@ -98,12 +98,38 @@ struct Fetch {
 };
 inline constexpr std::int64_t kRun = 64, kLine = 64;
 
-// c[i,j] (+)= sum_k a[i * a_row + k * a_col] * b[k * b_row + j],  i < MR, j < NV registers. Packed
-// A: a_row 1, a_col kMR. kAhead > 0: b is fetched so many rows ahead, into L2.
-template <class T, int MR, int NV, bool kPackedA, int kAhead = 0>
+// acc[i][j] += sum_k a[i * a_row + k * a_col] * b[k * b_row + j],  i < MR, j < NV registers, the last
+// one with `lanes` columns. a and b are moved past the terms.
+template <class T, int MR, int NV, bool kPackedA, int kAhead, bool kRagged>
+NARAE_INLINE void add_terms(std::int64_t K, const T*& a, std::int64_t a_row, std::int64_t a_col,
+                            const T*& b, std::int64_t b_row, std::int64_t lanes,
+                            Vec<Sum<T>> (&acc)[MR][NV]) {
+  constexpr int kVL = kLanes<T>;
+  for (std::int64_t k = 0; k < K; ++k) {
+    Vec<T> b_k[NV];
+    NARAE_UNROLL
+    for (int j = 0; j < NV; ++j) {
+      if constexpr (kAhead > 0) __builtin_prefetch(b + kAhead * b_row + j * kVL, 0, 2);
+      const bool masked = kRagged && kMasks && j == NV - 1;
+      b_k[j] = masked ? load_partial(b + j * kVL, lanes) : load(b + j * kVL);
+    }
+    NARAE_UNROLL
+    for (int i = 0; i < MR; ++i) {
+      const T a_ik = kPackedA ? a[i] : a[i * a_row];
+      NARAE_UNROLL
+      for (int j = 0; j < NV; ++j) acc[i][j] = multiply_add(a_ik, b_k[j], acc[i][j]);
+    }
+    a += kPackedA ? kMR : a_col;
+    b += b_row;
+  }
+}
+
+// c[i,j] (+)= the same sum. Packed A: a_row 1, a_col kMR. kAhead > 0: b is fetched so many rows
+// ahead, into L2.
+template <class T, int MR, int NV, bool kPackedA, int kAhead, bool kRagged>
 inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::int64_t a_col,
                          const T* b, std::int64_t b_row, Sum<T>* c, std::int64_t c_row,
-                         bool accumulate, const Fetch* fetch) {
+                         bool accumulate, std::int64_t lanes, const Fetch* fetch) {
   constexpr int kVL = kLanes<T>;
   if (accumulate || (fetch && K >= kRun / 2)) {  // 1024x384x1536: 11.0 instead of 11.4 ms
     NARAE_UNROLL
@@ -113,43 +139,36 @@ inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::in
     }
   }
   Vec<Sum<T>> acc[MR][NV] = {};
-  constexpr bool kFetches = kPackedA;  // elsewhere registers for addresses are short
-  const char* from = fetch ? fetch->from : nullptr;
-  for (std::int64_t k = 0, end = K; k < K; end = K) {
-    if constexpr (kFetches) {
+  const auto add = [&](std::int64_t terms) {
+    add_terms<T, MR, NV, kPackedA, kAhead, kRagged>(terms, a, a_row, a_col, b, b_row, lanes, acc);
+  };
+  if constexpr (kPackedA) {
+    const char* from = fetch ? fetch->from : nullptr;
+    for (std::int64_t k = 0; k < K; k += kRun) {
       for (std::int64_t i = 0; fetch && i < fetch->lines; ++i, from += kLine)
         __builtin_prefetch(from, 0, 2);
-      end = k + kRun < K ? k + kRun : K;
+      add(smaller(kRun, K - k));
     }
-    for (; k < end; ++k) {
-      Vec<T> b_k[NV];
-      NARAE_UNROLL
-      for (int j = 0; j < NV; ++j) {
-        if constexpr (kAhead > 0) __builtin_prefetch(b + kAhead * b_row + j * kVL, 0, 2);
-        b_k[j] = load(b + j * kVL);
-      }
-      NARAE_UNROLL
-      for (int i = 0; i < MR; ++i) {
-        const T a_ik = kPackedA ? a[i] : a[i * a_row];
-        NARAE_UNROLL
-        for (int j = 0; j < NV; ++j) acc[i][j] = multiply_add(a_ik, b_k[j], acc[i][j]);
-      }
-      a += kPackedA ? kMR : a_col;
-      b += b_row;
-    }
+  } else {
+    add(K);
   }
   NARAE_UNROLL
   for (int i = 0; i < MR; ++i) {
     NARAE_UNROLL
     for (int j = 0; j < NV; ++j) {
       Sum<T>* p = c + i * c_row + j * kVL;
-      store(p, accumulate ? load(p) + acc[i][j] : acc[i][j]);
+      if (kRagged && j == NV - 1) {
+        const Vec<Sum<T>> before = accumulate ? load_partial(p, lanes) : Vec<Sum<T>>{};
+        store_partial<Sum<T>>(p, before + acc[i][j], lanes);
+      } else {
+        store(p, accumulate ? load(p) + acc[i][j] : acc[i][j]);
+      }
     }
   }
 }
 
-// The micro-kernel for any 0 < rows <= kMR and 0 < cols <= kNR; b has whole registers to read even
-// past `cols`.
+// The micro-kernel for any 0 < rows <= kMR and 0 < cols <= kNR. Without masks (vec.h) b has whole
+// registers to read even past `cols`.
 template <class T, bool kPackedA, int kAhead = 0, int MR = kMR>
 inline void tile(std::int64_t rows, std::int64_t cols, std::int64_t K, const T* a,
                  std::int64_t a_row, std::int64_t a_col, const T* b, std::int64_t b_row, Sum<T>* c,
@@ -161,25 +180,12 @@ inline void tile(std::int64_t rows, std::int64_t cols, std::int64_t K, const T* 
     }
   }
   constexpr int kVL = kLanes<T>;
-  if (cols == kNR<T>)
-    return micro_kernel<T, MR, 2, kPackedA, kAhead>(K, a, a_row, a_col, b, b_row, c, c_row,
-                                                    accumulate, fetch);
-  if (cols == kVL)
-    return micro_kernel<T, MR, 1, kPackedA>(K, a, a_row, a_col, b, b_row, c, c_row, accumulate,
-                                            nullptr);
-  // A ragged right edge: into a whole tile on the stack, then the valid part out.
-  Sum<T> edge[MR * kNR<T>];
-  if (cols < kVL) {
-    micro_kernel<T, MR, 1, kPackedA>(K, a, a_row, a_col, b, b_row, edge, kNR<T>, false, nullptr);
-  } else {
-    micro_kernel<T, MR, 2, kPackedA>(K, a, a_row, a_col, b, b_row, edge, kNR<T>, false, nullptr);
-  }
-  for (int i = 0; i < MR; ++i) {
-    for (std::int64_t j = 0; j < cols; ++j) {
-      Sum<T>& out = c[i * c_row + j];
-      out = accumulate ? out + edge[i * kNR<T> + j] : edge[i * kNR<T> + j];
-    }
-  }
+  const std::int64_t lanes = (cols - 1) % kVL + 1;
+  const auto kernel = cols == kNR<T> ? micro_kernel<T, MR, 2, kPackedA, kAhead, false>
+                      : cols > kVL   ? micro_kernel<T, MR, 2, kPackedA, 0, true>
+                      : cols == kVL  ? micro_kernel<T, MR, 1, kPackedA, 0, false>
+                                     : micro_kernel<T, MR, 1, kPackedA, 0, true>;
+  kernel(K, a, a_row, a_col, b, b_row, c, c_row, accumulate, lanes, fetch);
 }
 
 // One block of rows times the packed block of B: packs A into `a_packed`, then runs the tiles. Those
