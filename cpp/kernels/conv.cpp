@@ -544,8 +544,61 @@ struct FilterGradient {
   }
 };
 
+// One tap, of stride 1 and without padding: dw = x^T dy, a product of matrices whose long sum over
+// P positions runs in parts, each with its own copy of dw. Tables of places cost as much as the sums
+// of 32 channels: 32x32x32x32 to 64 takes 1.5 instead of 2.4 ms.
+template <class T>
+struct PointwiseFilterGradient {
+  int64_t P, C, F;
+
+  explicit PointwiseFilterGradient(const ConvShape& s)
+      : P(s.N * s.in[0] * s.in[1] * s.in[2]), C(s.C), F(s.F) {}
+
+  static bool fit(const ConvShape& s) {
+    bool plain = s.groups == 1 && s.C >= kLanes<T> / 2 && s.F >= kLanes<T>;
+    for (int a = 0; a < 3; ++a) {
+      plain &= s.kernel[a] == 1 && s.stride[a] == 1 && s.in[a] == s.out[a] && s.before[a] == 0;
+    }
+    return plain;
+  }
+
+  int64_t size() const { return C * F; }
+  int64_t parts() const {
+    const int64_t room = (int64_t{1} << 22) / (size() + 1);  // elements of all copies
+    const int64_t most = smaller(ceil_divide(P, 2 * kKC<T>), smaller(room, 16));
+    return most < 1 ? 1 : most;
+  }
+  int64_t workspace() const { return parts() > 1 ? parts() * size() : 0; }
+
+  // dw of positions [begin, end), a strip of dy at a time. x is read where it is.
+  void sum(Range range, const T* x, const T* dy, T* dw) const {
+    T* strip = static_cast<T*>(scratch());
+    for (int64_t p = range.begin; p < range.end; p += kKC<T>) {
+      const int64_t depth = smaller(kKC<T>, range.end - p);
+      for (int64_t f = 0; f < F; f += kNR<T>) {
+        const int64_t cols = smaller(kNR<T>, F - f);
+        StridedB<T>{dy, F, 1}.pack(p, depth, f, cols, strip);
+        for (int64_t c = 0; c < C; c += kMR) {
+          tile<T, false>(smaller(kMR, C - c), cols, depth, x + p * C + c, 1, C, strip, kNR<T>,
+                         dw + c * F + f, F, p > range.begin);
+        }
+      }
+    }
+  }
+
+  void run(const T* x, const T* dy, T* dw, T* copies) const {
+    if (P == 0) return clear(dw, size());
+    const int64_t count = parts();
+    parallel_for(count, [&](int64_t i) {
+      sum(part(P, i, count), x, dy, count > 1 ? copies + i * size() : dw);
+    });
+    if (count > 1) add_copies(copies, count, size(), dw);
+  }
+};
+
 template <class T>
 int64_t filter_gradient_workspace(const ConvShape& s) {
+  if (PointwiseFilterGradient<T>::fit(s)) return PointwiseFilterGradient<T>(s).workspace();
   int64_t size = FilterGradient<T>(s).workspace();
   visit_blocks<T, WinogradFilterGradient>(s, [&](const Blocks<T>& blocks, const auto& sums) {
     size = blocks.x_size() + blocks.w_size() + sums.workspace();
@@ -555,6 +608,8 @@ int64_t filter_gradient_workspace(const ConvShape& s) {
 
 template <class T>
 void filter_gradient(const ConvArgs<T>& p) {
+  if (PointwiseFilterGradient<T>::fit(p.shape))
+    return PointwiseFilterGradient<T>(p.shape).run(p.a, p.b, p.out, p.workspace);
   const auto by_blocks = [&](const Blocks<T>& blocks, auto& sums) {
     T *x = p.workspace, *dw = x + blocks.x_size();
     blocks.pack_x(p.a, x);
