@@ -107,6 +107,19 @@ def test_conv_channels(isa, channels, filters, dtype):
     check(run_conv, "conv", x, w, None, dtype=dtype, padding="same")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels", [5, 8, 17, 40])
+@pytest.mark.parametrize("filters", [7, 16, 33])
+@pytest.mark.parametrize("size", [(5,), (21, 40), (3, 9, 31)])
+def test_pointwise(isa, size, channels, filters, dtype):
+    x, w, b = (
+        randn((2, *size, channels)),
+        randn((*(1,) * len(size), channels, filters)),
+        randn(filters),
+    )
+    check(run_conv, "conv", x, w, b, dtype=dtype)
+
+
 @pytest.mark.parametrize("kernel", WINOGRAD)
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_winograd_reference(kernel, padding):
@@ -383,7 +396,7 @@ def test_empty(isa, shape):
 def test_threads_give_the_same_bits(isa):
     x, w = randn((5, 15, 17, 20)), randn((3, 3, 20, 40))
     d, large = randn((3, 3, 20, 1)), randn((9, 16, 16, 80))
-    u = randn((3, 3, 80, 70))
+    u, p = randn((3, 3, 80, 70)), randn((1, 1, 80, 70))
     results = []
     before = _core.num_threads()
     for threads in (1, 2, 5):
@@ -391,7 +404,7 @@ def test_threads_give_the_same_bits(isa):
         f = value_and_grad(lambda x, w: ops.sum(ops.conv(x, w, strides=2) ** 2))
         g = value_and_grad(lambda x, w: ops.sum(ops.depthwise_conv(x, w) ** 2))
         h = value_and_grad(lambda x, w: ops.sum(ops.conv(x, w, padding="same") ** 2))
-        calls = f(x, w), g(x, d), h(large, u)
+        calls = f(x, w), g(x, d), h(large, u), h(large, p)
         results.append([t.numpy() for v, (a, b) in calls for t in (v, a, b)])
     _core.set_num_threads(before)
     for other in results[1:]:

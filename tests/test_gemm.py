@@ -10,13 +10,14 @@ from narae.engine import GradientTape, Tensor, config, convert_to_tensor
 from reference import gemm as reference
 
 # Around the tile (14 x 32, 6 x 16), the blocks (168, 384) and the paths: one or two rows, rows of a
-# B from memory, A and B where they are, rows of B far apart (40, 512, 64), B fetched ahead (from
-# 2 MiB on), packed blocks.
+# B from memory, A and B where they are, rows of B far apart (40, 512, 64), rows of A 4 KiB apart
+# (K = 1024), B fetched ahead (from 2 MiB on), packed blocks.
 SIZES = [
     (1, 1, 1), (3, 5, 7), (14, 32, 16), (15, 33, 17), (13, 31, 384), (28, 64, 385), (29, 65, 100),
     (130, 130, 130), (169, 95, 769), (300, 17, 3), (1, 700, 90), (700, 1, 90), (2, 3, 0), (0, 4, 5),
     (4, 0, 5), (1, 300, 784), (2, 141, 400), (1, 2100, 520), (2, 2101, 1030), (200, 300, 500),
     (40, 512, 64), (169, 700, 390), (1, 17, 40), (2, 391, 30), (20, 1090, 520), (33, 1031, 600),
+    (8, 50, 1024), (20, 50, 1024), (4, 4100, 1100),
 ]  # fmt: skip
 
 
@@ -222,13 +223,14 @@ def test_nan_and_infinities_of_bfloat16(isa):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_same_bits_for_any_number_of_threads(dtype):
-    a, b = randn((500, 400), dtype), randn((400, 300), dtype, seed=1)
-    before, results = config.num_threads(), []
-    for threads in (1, 2, 5):
-        config.set_num_threads(threads)
-        results.append(ops.matmul(a, b).numpy())
-    config.set_num_threads(before)
-    assert all(np.array_equal(results[0], other) for other in results[1:])
+    for M, K, N in ((500, 400, 300), (2, 1030, 4200)):
+        a, b = randn((M, K), dtype), randn((K, N), dtype, seed=1)
+        before, results = config.num_threads(), []
+        for threads in (1, 2, 5):
+            config.set_num_threads(threads)
+            results.append(ops.matmul(a, b).numpy())
+        config.set_num_threads(before)
+        assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -13,7 +13,15 @@ from narae import _core, ops
 from reference import recurrent as reference
 
 # B, T, F, U: rows and units below, at and above tiles and registers.
-SIZES = [(1, 1, 1, 1), (3, 4, 5, 7), (6, 3, 2, 16), (15, 2, 4, 33), (29, 5, 3, 8), (130, 2, 3, 5)]
+SIZES = [
+    (1, 1, 1, 1),
+    (3, 4, 5, 7),
+    (6, 3, 2, 16),
+    (15, 2, 4, 33),
+    (29, 5, 3, 8),
+    (32, 3, 4, 9),
+    (130, 2, 3, 5),
+]
 GATES = {"simple_rnn": 1, "lstm": 4, "gru": 3}
 
 

@@ -109,7 +109,7 @@ def test_argmax_and_argmin_take_the_first(isa, shape, axis, dtype):
 
 
 @pytest.mark.parametrize("dtype", [*FLOATS, "int32", "int64", "uint8"])
-@pytest.mark.parametrize("R", [1, 3, 15, 16, 17, 64, 255, 256, 257, 300, 1030])
+@pytest.mark.parametrize("R", [1, 3, 15, 16, 17, 64, 255, 256, 257, 300, 1024, 1030, 2600])
 def test_argmax_of_rows_at_every_place(isa, R, dtype):
     places = np.unique([0, R // 2, R - 2, R - 1]).clip(0)
     x = np.ones((len(places), R), dtype)
@@ -119,7 +119,7 @@ def test_argmax_of_rows_at_every_place(isa, R, dtype):
     np.testing.assert_array_equal(ops.argmin(3 - x, 1).numpy(), np.argmin(3 - x, 1))
 
 
-@pytest.mark.parametrize("shape", [(3, 5000), (70, 300), (65, 4099), (2, 66, 257)])
+@pytest.mark.parametrize("shape", [(3, 5000), (70, 300), (65, 4099), (21, 1100), (2, 66, 257)])
 def test_folds_of_wide_rows(isa, shape):
     x = randn(shape)
     axis, wide = len(shape) - 2, x.astype("float64")
@@ -150,6 +150,11 @@ def test_nan(isa):
     rows[0, 5], rows[1, 700], rows[2, 999], rows[3, 600:] = 1, 1, 1, np.nan
     np.testing.assert_array_equal(ops.argmax(rows, 1).numpy(), [5, 700, 999, 600])
     np.testing.assert_array_equal(ops.argmax(rows.T, 0).numpy(), [5, 700, 999, 600])
+    long = np.zeros((5, 3000), "float32")  # in the first block of a row, a later one, the last
+    long[0, 5], long[1, 1500], long[2, 2999], long[3, 2000:], long[4, 9] = 1, 1, 1, np.nan, np.nan
+    long[3, 100], long[4, 2500] = 1, 1
+    np.testing.assert_array_equal(ops.argmax(long, 1).numpy(), [5, 1500, 2999, 2000, 9])
+    np.testing.assert_array_equal(ops.argmin(-long, 1).numpy(), [5, 1500, 2999, 2000, 9])
     both = np.stack([x, np.arange(50, dtype="float32")], 1)
     np.testing.assert_array_equal(ops.max(both, 0).numpy(), [np.nan, 49])
     np.testing.assert_array_equal(ops.argmax(both, 0).numpy(), [7, 49])
