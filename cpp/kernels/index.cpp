@@ -10,7 +10,8 @@ namespace narae {
 namespace NARAE_ISA {
 namespace {
 
-constexpr std::int64_t kGrainBytes = std::int64_t{1} << 16, kFetchBytes = 4096;
+constexpr std::int64_t kGrainBytes = std::int64_t{1} << 16, kFetchBytes = 4096,
+                       kAheadBytes = 12288;
 
 inline std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 
@@ -23,11 +24,12 @@ void gather_small(const char* x, const std::int64_t* index, char* y, std::int64_
 }
 
 // Asks for bytes that are read soon: rows taken at random are in no cache, and the hardware needs
-// some lines of each before it guesses the next ones.
+// some lines of each before it guesses the next ones. Into L2, which has more requests under way: 32
+// rows of 3 KB out of memory take 7.7 us on Zen 4, into L1 12.8.
 inline void fetch(const void* p, std::int64_t bytes) {
   constexpr std::int64_t kLine = 64;
   for (std::int64_t i = 0; i < bytes; i += kLine)
-    __builtin_prefetch(static_cast<const char*>(p) + i);
+    __builtin_prefetch(static_cast<const char*>(p) + i, 0, 2);
 }
 
 // Rows of whole registers, 128 bytes above all, cost less than a call of memcpy for each.
@@ -45,7 +47,7 @@ inline void copy_row(const char* from, char* to, std::int64_t bytes, bool stream
 void gather(const void* x, const std::int64_t* index, void* y, std::int64_t A, std::int64_t R,
             std::int64_t I, std::int64_t row_bytes) {
   const std::int64_t fetched = smaller(row_bytes, kFetchBytes),
-                     ahead = 1 + kFetchBytes / (row_bytes + 1);
+                     ahead = 1 + kAheadBytes / (row_bytes + 1);
   const bool streamed = may_stream(static_cast<std::uint8_t*>(y), A * I * row_bytes, row_bytes);
   parallel_ranges(
       A * I, 1 + kGrainBytes / (row_bytes + 16), [&](std::int64_t begin, std::int64_t end) {
@@ -58,8 +60,12 @@ void gather(const void* x, const std::int64_t* index, void* y, std::int64_t A, s
           } else if (row_bytes == 8) {
             gather_small<8>(x_a, index + i, to, n);
           } else {
+            const auto fetch_row = [=](std::int64_t k) {
+              if (k < n) fetch(x_a + index[i + k] * row_bytes, fetched);
+            };
+            for (std::int64_t k = 0; k < ahead; ++k) fetch_row(k);
             for (std::int64_t k = 0; k < n; ++k) {
-              if (k + ahead < n) fetch(x_a + index[i + k + ahead] * row_bytes, fetched);
+              fetch_row(k + ahead);
               copy_row(x_a + index[i + k] * row_bytes, to + k * row_bytes, row_bytes, streamed);
             }
           }
