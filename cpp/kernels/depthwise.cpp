@@ -121,7 +121,10 @@ void tile(int64_t taps, int64_t count, int64_t C, bool overlap, const X& x, cons
     for (int i = 0; i < kTile; ++i) {
       if (i < count) write(to + i * y_step, acc[i]);
     }
-    for (int64_t i = 0; taps > 0 && i < kTile; ++i) __builtin_prefetch(x(taps - 1, i) + c + ahead);
+    for (int64_t i = 0; taps > 0 && i < kTile; ++i) {
+      __builtin_prefetch(x(taps - 1, i) + c + ahead, 0, 2);
+      __builtin_prefetch(to + (kTile + i) * y_step, 1);
+    }
   });
 }
 
@@ -240,13 +243,46 @@ void forward(const ConvArgs<T>& p) {
   gather(axis, s.N, s.F, p, x, p.out, p.workspace);
 }
 
+// The axis of each phase of the stride, those of usual strides made once.
+struct Phases {
+  static constexpr int64_t kMade = 4;
+
+  const ConvShape& s;
+  int a;
+  Axis made[kMade];
+
+  Phases(const ConvShape& shape, int axis) : s(shape), a(axis) {
+    for (int64_t i = 0; i < kMade; ++i) made[i] = gradient_axis(s, a, i);
+  }
+  int64_t count() const { return smaller(s.stride[a], s.in[a]); }
+  Axis of(int64_t cell) const {
+    const int64_t phase = cell % s.stride[a];
+    return phase < kMade ? made[phase] : gradient_axis(s, a, phase);
+  }
+};
+
+// Row by row of dx, and of each all phases along it: memory is written from end to end.
 template <class T>
 void input_gradient(const ConvArgs<T>& p) {
   const ConvShape& s = p.shape;
   const Repeated<T> repeated(s);
   T* dx = repeated.M > 1 ? p.workspace + s.F : p.out;
   clear(p.workspace, s.F);
-  for_phases(s, [&](const Axis(&axis)[3]) { gather(axis, s.N, s.F, p, p.a, dx, p.workspace); });
+  const Phases d_phases(s, 0), h_phases(s, 1), w_phases(s, 2);
+  const int64_t D = s.in[0], H = s.in[1];
+  const int64_t taps = 1 + s.kernel[0] * s.kernel[1] * s.kernel[2] /
+                               (s.stride[0] * s.stride[1] * s.stride[2]);
+  const int64_t grain = 1 + (int64_t{1} << 17) / (s.in[2] * taps * s.F + 1);
+  parallel_ranges(s.N * D * H, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t n = row / H / D, d = row / H % D, h = row % H;
+      for (int64_t w = 0; w < w_phases.count(); ++w) {
+        const Axis axis[3] = {d_phases.of(d), h_phases.of(h), w_phases.of(w)};
+        const int64_t place = n * axis[0].count + d / s.stride[0];
+        gather_row(axis, s.F, place * axis[1].count + h / s.stride[1], p, p.a, dx, p.workspace);
+      }
+    }
+  });
   if (repeated.M > 1) sum_repeated(dx, repeated.size, repeated.M, p.out);
 }
 
