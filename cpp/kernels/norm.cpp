@@ -54,7 +54,7 @@ void rows_forward(const T* x, const Real<T>* gamma, const Real<T>* beta, T* y, R
       T* y_n = y + n * C;
       const R m = kCentred ? fold_array<T, Sum<R>>(x_n, C) / R(C) : R(0);
       const R squares = fold_sequence<R, Sum<R>>(C, [=](std::int64_t c, std::int64_t lanes) {
-        __builtin_prefetch(x_n + C + c);  // while this row is in the cache
+        __builtin_prefetch(x_n + C + c, 0, 2);  // while this row is in the cache
         const Vec<T> d = load_lanes(x_n + c, lanes, m) - m;
         return d * d;
       });
@@ -93,8 +93,8 @@ void row_backward(const T* dy_n, const T* x_n, const Real<T>* gamma, Real<T> m, 
   });
   const R along = means[0] / R(C), shift = kCentred ? means[1] / R(C) : R(0);
   for_lanes<T>(C, [=](std::int64_t c, std::int64_t lanes) {
-    __builtin_prefetch(dy_n + C + c);
-    __builtin_prefetch(x_n + C + c);
+    __builtin_prefetch(dy_n + C + c, 0, 2);
+    __builtin_prefetch(x_n + C + c, 0, 2);
     const Vec<T> d = load_lanes(dy_n + c, lanes), h = x_hat(c, lanes);
     const Vec<T> g = gamma ? d * load_lanes(gamma + c, lanes) : d;
     store_lanes<R>(sums.dgamma + c, load_lanes(sums.dgamma + c, lanes) + d * h, lanes);

@@ -38,7 +38,7 @@ T row_sum(std::int64_t C, const F& f) {
 template <class T>
 T row_sum_exp(const T* x, T m, std::int64_t C) {
   return row_sum<T>(C, [=](std::int64_t c, std::int64_t lanes) {
-    __builtin_prefetch(x + C + c);
+    __builtin_prefetch(x + C + c, 0, 2);
     return exp_normal<T>(load_lanes(x + c, lanes, lowest<T>()) - m);
   });
 }
