@@ -545,8 +545,8 @@ struct FilterGradient {
 };
 
 // One tap, of stride 1 and without padding: dw = x^T dy, a product of matrices whose long sum over
-// P positions runs in parts, each with its own copy of dw. Tables of places cost as much as the sums
-// of 32 channels: 32x32x32x32 to 64 takes 1.5 instead of 2.4 ms.
+// P positions runs in parts, each with its own copy of dw. Tables of places cost as much as the
+// sums of 32 channels: 32x32x32x32 to 64 takes 1.5 instead of 2.4 ms.
 template <class T>
 struct PointwiseFilterGradient {
   int64_t P, C, F;

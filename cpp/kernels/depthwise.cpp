@@ -141,8 +141,8 @@ void gradient_tile(int64_t t, int64_t count, int64_t C, const X& x, const W& dw,
       const V dy_i = read<V>(dy + i * C + c);
       NARAE_UNROLL
       for (int k = 0; k < kTaps; ++k) acc[k] += read<V>(x(t + k, i) + c) * dy_i;
-      __builtin_prefetch(x(t + kTaps - 1, i) + c + ahead);
-      __builtin_prefetch(dy + i * C + c + ahead);
+      __builtin_prefetch(x(t + kTaps - 1, i) + c + ahead, 0, 2);
+      __builtin_prefetch(dy + i * C + c + ahead, 0, 2);
     }
     NARAE_UNROLL
     for (int k = 0; k < kTaps; ++k) write(dw(t + k) + place, acc[k]);
@@ -270,8 +270,8 @@ void input_gradient(const ConvArgs<T>& p) {
   clear(p.workspace, s.F);
   const Phases d_phases(s, 0), h_phases(s, 1), w_phases(s, 2);
   const int64_t D = s.in[0], H = s.in[1];
-  const int64_t taps = 1 + s.kernel[0] * s.kernel[1] * s.kernel[2] /
-                               (s.stride[0] * s.stride[1] * s.stride[2]);
+  const int64_t taps =
+      1 + s.kernel[0] * s.kernel[1] * s.kernel[2] / (s.stride[0] * s.stride[1] * s.stride[2]);
   const int64_t grain = 1 + (int64_t{1} << 17) / (s.in[2] * taps * s.F + 1);
   parallel_ranges(s.N * D * H, grain, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {

@@ -113,7 +113,7 @@ void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, st
   const bool fetched = p.N * p.K * static_cast<std::int64_t>(sizeof(T)) > kFetchedBytes;
   for (std::int64_t n = n0; n < n1; n += kNR<T>) {
     const std::int64_t cols = smaller(kNR<T>, n1 - n);
-    const bool in_place = p.b_col == 1 && (kMasks || cols == kNR<T>)&&!conflicts;
+    const bool in_place = p.b_col == 1 && (kMasks || cols == kNR<T>) && !conflicts;
     for (std::int64_t k = 0; k < p.K; k += kKC<T>) {
       const std::int64_t depth = smaller(kKC<T>, p.K - k);
       if (!in_place) source_b.pack(k, depth, n, cols, strip);

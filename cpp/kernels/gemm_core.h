@@ -98,8 +98,8 @@ struct Fetch {
 };
 inline constexpr std::int64_t kRun = 64, kLine = 64;
 
-// acc[i][j] += sum_k a[i * a_row + k * a_col] * b[k * b_row + j],  i < MR, j < NV registers, the last
-// one with `lanes` columns. a and b are moved past the terms.
+// acc[i][j] += sum_k a[i * a_row + k * a_col] * b[k * b_row + j],  i < MR, j < NV registers, the
+// last one with `lanes` columns. a and b are moved past the terms.
 template <class T, int MR, int NV, bool kPackedA, int kAhead, bool kRagged>
 NARAE_INLINE void add_terms(std::int64_t K, const T*& a, std::int64_t a_row, std::int64_t a_col,
                             const T*& b, std::int64_t b_row, std::int64_t lanes,
@@ -188,8 +188,8 @@ inline void tile(std::int64_t rows, std::int64_t cols, std::int64_t K, const T* 
   kernel(K, a, a_row, a_col, b, b_row, c, c_row, accumulate, lanes, fetch);
 }
 
-// One block of rows times the packed block of B: packs A into `a_packed`, then runs the tiles. Those
-// of one strip of B fetch the next strip from L3.
+// One block of rows times the packed block of B: packs A into `a_packed`, then runs the tiles.
+// Those of one strip of B fetch the next strip from L3.
 template <class T, class SourceA>
 inline void multiply_block(const SourceA& source_a, std::int64_t m0, std::int64_t rows,
                            std::int64_t k0, std::int64_t depth, const T* b_packed, std::int64_t n0,

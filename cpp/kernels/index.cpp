@@ -10,8 +10,7 @@ namespace narae {
 namespace NARAE_ISA {
 namespace {
 
-constexpr std::int64_t kGrainBytes = std::int64_t{1} << 16, kFetchBytes = 4096,
-                       kAheadBytes = 12288;
+constexpr std::int64_t kGrainBytes = std::int64_t{1} << 16, kFetchBytes = 4096, kAheadBytes = 12288;
 
 inline std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 
@@ -24,8 +23,8 @@ void gather_small(const char* x, const std::int64_t* index, char* y, std::int64_
 }
 
 // Asks for bytes that are read soon: rows taken at random are in no cache, and the hardware needs
-// some lines of each before it guesses the next ones. Into L2, which has more requests under way: 32
-// rows of 3 KB out of memory take 7.7 us on Zen 4, into L1 12.8.
+// some lines of each before it guesses the next ones. Into L2, which has more requests under way:
+// 32 rows of 3 KB out of memory take 7.7 us on Zen 4, into L1 12.8.
 inline void fetch(const void* p, std::int64_t bytes) {
   constexpr std::int64_t kLine = 64;
   for (std::int64_t i = 0; i < bytes; i += kLine)

@@ -301,8 +301,8 @@ void arg_row(const T* x, T* y, std::int32_t* index, std::int64_t R) {
     if (next != best) best = next, at = r;  // a NaN differs too, and is the last one
   }
   *y = best;
-  *index = static_cast<std::int32_t>(at) +
-           first_match(x + at, best, kBlock < R - at ? kBlock : R - at);
+  *index =
+      static_cast<std::int32_t>(at) + first_match(x + at, best, kBlock < R - at ? kBlock : R - at);
 }
 
 template <class T, template <class> class Op>

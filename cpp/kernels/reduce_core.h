@@ -230,7 +230,8 @@ inline std::int64_t fold_strips(std::int64_t r0, std::int64_t r1, std::int64_t i
   return i;
 }
 
-// y[k][i] = y[k][i] folded with rows [r, r + kRows), for i in [i0, i1). `first`: y holds nothing yet.
+// y[k][i] = y[k][i] folded with rows [r, r + kRows), for i in [i0, i1). `first`: y holds nothing
+// yet.
 template <class T, class Op, int K, int kRows, class Map>
 NARAE_FLATTEN void fold_into(std::int64_t r, std::int64_t i0, std::int64_t i1, bool first,
                              T* const (&y)[K], const Map& map) {
