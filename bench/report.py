@@ -2,9 +2,10 @@
 
     NARAE_DATA=... python bench/report.py [--folder bench_results] [--reuse]
 
-Needs the peers installed: torch, jax, tensorflow (with keras) and onnxruntime (with onnx). The JSON
-files of the runs stay in the folder; `--reuse` runs only what has no file there, so a run that was
-made by hand, as the page says, is taken. Nothing else should run on the machine meanwhile.
+Needs the peers installed: torch, jax, tensorflow (with keras), scikit-learn and onnxruntime (with
+onnx and onnxscript). The JSON files of the runs stay in the folder; `--reuse` runs only what has no
+file there, so a run that was made by hand, as the page says, is taken. Nothing else should run on
+the machine meanwhile.
 """
 
 import argparse
@@ -148,13 +149,16 @@ def fit_table(seconds: dict) -> str:
 
 
 def machine() -> str:
-    """The processor's name, as the system tells it."""
+    """The processor's name, as the system tells it; some say no more than the maker's."""
     information = pathlib.Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    if not information.exists():
+        return platform.processor() or platform.machine()
+    lines = [line.partition(":") for line in information.read_text().splitlines()]
+    values = {name.strip(): value.strip() for name, _, value in lines}
+    if "model name" not in values:
+        return platform.machine()
+    numbers = ", ".join(f"{n} {values[n]}" for n in ("cpu family", "model") if n in values)
+    return f"{values['model name']} ({numbers})"
 
 
 def _versions() -> str:
@@ -192,7 +196,8 @@ def page(results: dict) -> str:
         "# Benchmarks\n\nWritten by `python bench/report.py`; above each table stands the run that "
         "gave its figures. Ratios are the peer's best time divided by narae's: above 1, narae is "
         "faster; **bold**: the peer is. All libraries take turns in one run and their results are "
-        "compared before anything is timed.\n",
+        "compared before anything is timed. [An older page](benchmarks_zen5.md) has another "
+        "machine.\n",
         f"- {datetime.date.today()}, {machine()}, {platform.system()} {platform.machine()}, "
         f"instruction set {first['isa']}, one thread unless said",
         f"- Python {platform.python_version()}, {_versions()}",

@@ -21,8 +21,8 @@ Isa isa();          // the one in use: the widest supported, unless set
 void set_isa(Isa);  // must be supported
 
 // Bytes ahead of its reads that a kernel asks for when it streams through memory; 0 where the
-// hardware sees to it. Zen 5 sums 64 MB at 58 GB/s with 16 KiB and at 30 without, Zen 4 at 40 with
-// them and at 46 without.
+// hardware sees to it. With 16 KiB Zen 5 finds the maximum of 16 million numbers in 1.1 instead of
+// 1.55 ms; Zen 4 sums them in 1.7 instead of 1.5 ms.
 std::int64_t fetch_distance();
 
 template <class Table, Isa I>

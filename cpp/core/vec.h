@@ -176,9 +176,6 @@ typedef short* ShortsPointer;
 typedef long long Quads __attribute__((vector_size(32)));
 #endif
 
-// Whether parts of registers are loaded and stored by single instructions.
-inline constexpr bool kMasks = kVecBytes >= 32;
-
 // The first n lanes from memory, 0 < n < kLanes; the others are `fill`. Masked moves are asked for
 // by name: of the loop GCC makes branches, or a merge with what the stack held, where it finds
 // these cheaper, and a softmax over ten columns took three times as long.

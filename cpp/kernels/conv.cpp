@@ -545,8 +545,8 @@ struct FilterGradient {
 };
 
 // One tap, of stride 1 and without padding: dw = x^T dy, a product of matrices whose long sum over
-// P positions runs in parts, each with its own copy of dw. Tables of places cost as much as the
-// sums of 32 channels: 32x32x32x32 to 64 takes 1.5 instead of 2.4 ms.
+// P positions runs in parts, each with its own copy of dw. Without tables of places n32 16x16 c128
+// to 128 takes 1.75 instead of 1.95 ms, n32 32x32 c32 to 64 2.0 instead of 2.25 (Zen 4).
 template <class T>
 struct PointwiseFilterGradient {
   int64_t P, C, F;

@@ -89,7 +89,7 @@ constexpr std::int64_t kFetchedBytes = 2 << 20;
 constexpr int kFetchedAhead = 96;
 
 // Rows [m0, m1), columns [n0, n1) with A read where it is; B too when its rows are contiguous, but
-// for a ragged last strip without masks. Splits the sum as the blocked product does.
+// for a ragged last strip unless kReadsParts. Splits the sum as the blocked product does.
 template <class T, class Epilogue>
 void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, std::int64_t n0,
                     std::int64_t n1, const Epilogue& epilogue) {
@@ -113,7 +113,7 @@ void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, st
   const bool fetched = p.N * p.K * static_cast<std::int64_t>(sizeof(T)) > kFetchedBytes;
   for (std::int64_t n = n0; n < n1; n += kNR<T>) {
     const std::int64_t cols = smaller(kNR<T>, n1 - n);
-    const bool in_place = p.b_col == 1 && (kMasks || cols == kNR<T>) && !conflicts;
+    const bool in_place = p.b_col == 1 && (kReadsParts || cols == kNR<T>) && !conflicts;
     for (std::int64_t k = 0; k < p.K; k += kKC<T>) {
       const std::int64_t depth = smaller(kKC<T>, p.K - k);
       if (!in_place) source_b.pack(k, depth, n, cols, strip);
@@ -143,8 +143,8 @@ void for_blocks(std::int64_t M, std::int64_t N, std::int64_t rows, std::int64_t 
 }
 
 // One or a few rows times a B that comes from memory, which is read as it lies, eight rows side by
-// side. The sums of each block of K are kept apart and added in the end: 1x4096x4096 on Zen 4 takes
-// 2.1 ms, row by row 2.7, strip by strip 6.2.
+// side. The sums of each block of K are kept apart and added in the end. 1x4096x4096 on Zen 4: 2.9
+// ms; row after row, fetched ahead into L1, 6.2.
 constexpr std::int64_t kStreamedColumns = 4096;
 
 template <class T>

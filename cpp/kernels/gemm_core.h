@@ -98,6 +98,10 @@ struct Fetch {
 };
 inline constexpr std::int64_t kRun = 64, kLine = 64;
 
+// Whether a tile reads part of a register of B. AVX2 could, but all of its 16 registers are taken:
+// the mask would push a sum out to memory.
+inline constexpr bool kReadsParts = kVecBytes == 64;
+
 // acc[i][j] += sum_k a[i * a_row + k * a_col] * b[k * b_row + j],  i < MR, j < NV registers, the
 // last one with `lanes` columns. a and b are moved past the terms.
 template <class T, int MR, int NV, bool kPackedA, int kAhead, bool kRagged>
@@ -110,8 +114,8 @@ NARAE_INLINE void add_terms(std::int64_t K, const T*& a, std::int64_t a_row, std
     NARAE_UNROLL
     for (int j = 0; j < NV; ++j) {
       if constexpr (kAhead > 0) __builtin_prefetch(b + kAhead * b_row + j * kVL, 0, 2);
-      const bool masked = kRagged && kMasks && j == NV - 1;
-      b_k[j] = masked ? load_partial(b + j * kVL, lanes) : load(b + j * kVL);
+      const bool part = kRagged && kReadsParts && j == NV - 1;
+      b_k[j] = part ? load_partial(b + j * kVL, lanes) : load(b + j * kVL);
     }
     NARAE_UNROLL
     for (int i = 0; i < MR; ++i) {
@@ -167,7 +171,7 @@ inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::in
   }
 }
 
-// The micro-kernel for any 0 < rows <= kMR and 0 < cols <= kNR. Without masks (vec.h) b has whole
+// The micro-kernel for any 0 < rows <= kMR and 0 < cols <= kNR. Unless kReadsParts b has whole
 // registers to read even past `cols`.
 template <class T, bool kPackedA, int kAhead = 0, int MR = kMR>
 inline void tile(std::int64_t rows, std::int64_t cols, std::int64_t K, const T* a,
