@@ -61,10 +61,13 @@ void fold_around(const T* x, const T* p, T* y, std::int64_t outer, std::int64_t 
     return;
   }
   T* const out[1] = {y};
+  // Where rows are longer than that, the same place of the row below.
+  const auto row = inner * static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t below = ahead > 0 && row > ahead ? row : ahead;
   fold_columns<T, Op, 1>(outer, R, inner, out, workspace,
                          [=](std::int64_t o, std::int64_t r, std::int64_t i, std::int64_t lanes) {
                            const T* x_i = x + (o * R + r) * inner + i;
-                           fetch_ahead(x_i, ahead);
+                           fetch_ahead(x_i, below);
                            const Vec<T> p_o = p ? load_lanes(p + o * inner + i, lanes) : Vec<T>{};
                            return Many<T, 1>{{F::map(load_lanes(x_i, lanes), p_o)}};
                          });

@@ -8,6 +8,7 @@
 //   fold_columns  y[k][o,i] = fold over r of map(o, r, i, lanes).v[k], lanes along i
 #pragma once
 
+#include "core/isa.h"
 #include "core/parallel.h"
 #include "core/vec.h"
 #include "core/vecmath.h"
@@ -248,16 +249,18 @@ NARAE_FLATTEN void fold_into(std::int64_t r, std::int64_t i0, std::int64_t i1, b
 }
 
 // The same for i in [i0, i1), by one thread. Rows that are wider than the registers are read from
-// end to end, with the folds in y; long ones eight side by side, so that y is read less often and
-// more lines are under way: 4096 x 4096 numbers are summed over rows in 2.4 instead of 4.3 ms (Zen
-// 4). Eight short ones would each end before the hardware has guessed what comes.
+// end to end, with the folds in y; where the hardware fetches ahead, long ones eight side by side,
+// so that y is read less often and more lines are under way: 4096 x 4096 numbers are summed over
+// rows in 2.4 instead of 4.3 ms (Zen 4). Eight short ones would each end before it has guessed what
+// comes. Elsewhere `map` fetches the row below, which these would read themselves.
 template <class T, class Op, int K, class Map>
 inline void fold_block(std::int64_t r0, std::int64_t r1, std::int64_t i0, std::int64_t i1,
                        T* const (&y)[K], const Map& map) {
   constexpr int kVL = kLanes<T>, kWide = kVecBytes == 64 ? 16 : 8;  // half of the registers
   if (i1 - i0 > kWide / K * kVL && r0 < r1 && r1 - r0 <= kPairwiseRows) {
     constexpr std::int64_t kTogether = 8, kLongBytes = 4096;
-    const bool is_long = (i1 - i0) * static_cast<std::int64_t>(sizeof(T)) >= kLongBytes;
+    const bool is_long =
+        fetch_distance() == 0 && (i1 - i0) * static_cast<std::int64_t>(sizeof(T)) >= kLongBytes;
     std::int64_t r = r0;
     for (; is_long && r + kTogether <= r1; r += kTogether)
       fold_into<T, Op, K, kTogether>(r, i0, i1, r == r0, y, map);
