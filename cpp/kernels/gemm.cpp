@@ -82,11 +82,43 @@ void row_strips(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t n0, std::i
   }
 }
 
-// A B that leaves L2 is fetched by the first tile of its rows: 16x4608x512 out of memory takes 440
-// instead of 830 us, out of L3 345 instead of 315. Into L1, where rows a power of two apart fall
-// into a few sets, it is 500.
-constexpr std::int64_t kFetchedBytes = 2 << 20;
-constexpr int kFetchedAhead = 96;
+// ---- What a tile fetches for later ones. An operand that L2 keeps beside the others is not
+// fetched.
+
+template <class T>
+bool leaves_cache(std::int64_t elements) {
+  return elements * static_cast<std::int64_t>(sizeof(T)) > 256 << 10;
+}
+
+// Rows of a strip of B, `row` elements apart.
+template <class T>
+Fetch strip_ahead(const T* strip, std::int64_t row) {
+  const std::int64_t step = row * static_cast<std::int64_t>(sizeof(T));
+  return {reinterpret_cast<const char*>(strip), step, kRun * step};
+}
+
+// `rows` rows of A. Of columns side by side the last one is asked for: its cache lines hold the
+// others, or the tile before had them.
+template <class T>
+Fetch rows_ahead(const MatmulArgs<T>& p, const T* a, std::int64_t rows) {
+  constexpr std::int64_t kSize = sizeof(T);
+  if (p.a_col == 1) return {reinterpret_cast<const char*>(a), p.a_row * kSize, kRun * kSize};
+  if (!leaves_cache<T>(p.M * p.K)) return {};
+  return strip_ahead(a + (rows - 1) * p.a_row, p.a_col);
+}
+
+// ---- Products without packing
+
+// Rows of A 4 KiB apart share one set of the first cache.
+template <class T>
+bool rows_share_set(const MatmulArgs<T>& p) {
+  return p.a_col == 1 && p.a_row * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0;
+}
+
+// A strip of B with a long sum asks for its own rows, so many ahead; others ask for the next strip.
+// More would not stay in L2 where rows are a power of two apart: 64x1600x512 0.99 instead of 1.15
+// ms.
+constexpr std::int64_t kRowsAhead = 96;
 
 // Rows [m0, m1), columns [n0, n1) with A read where it is; B too when its rows are contiguous, but
 // for a ragged last strip unless kReadsParts. Splits the sum as the blocked product does.
@@ -102,27 +134,29 @@ void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, st
   // Rows so far apart fall into the same few sets of the first cache. Measured on Zen 5 at
   // 64x1024x1024: packing wins 1.25x with strips of 64 bytes (AVX2), loses 0.86x with 128
   // (AVX-512).
-  const bool conflicts = kNR<T> * sizeof(T) < 128 && m1 - m0 > 2 * kMR &&
+  const bool conflicts = kNR<T> * sizeof(T) < 2 * kLine && m1 - m0 > 2 * kMR &&
                          p.b_row * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0;
-  // Rows of A 4 KiB apart share one set: no more of them in a tile than its eight ways hold beside
-  // B. 64x1024x512 on Zen 4: 660 instead of 1030 us.
-  const bool close = p.a_col == 1 && p.a_row * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0;
-  const std::int64_t most = close && m1 - m0 > 8 ? smaller(kMR, 7) : kMR;
+  // No more rows of A in a tile than the eight ways of a set hold beside B. 64x1024x512 on Zen 4:
+  // 660 instead of 1030 us.
+  const std::int64_t most = rows_share_set(p) && m1 - m0 > 8 ? smaller(kMR, 7) : kMR;
   const std::int64_t tiles = (m1 - m0 + most - 1) / most, step = (m1 - m0 + tiles - 1) / tiles;
-  const Fetch fetch;
-  const bool fetched = p.N * p.K * static_cast<std::int64_t>(sizeof(T)) > kFetchedBytes;
+  const bool far_b = leaves_cache<T>(p.N * p.K), long_sum = p.K > kKC<T>;
   for (std::int64_t n = n0; n < n1; n += kNR<T>) {
     const std::int64_t cols = smaller(kNR<T>, n1 - n);
     const bool in_place = p.b_col == 1 && (kReadsParts || cols == kNR<T>) && !conflicts;
+    const bool fetches_b = in_place && far_b && (long_sum || n + kNR<T> < p.N);
     for (std::int64_t k = 0; k < p.K; k += kKC<T>) {
       const std::int64_t depth = smaller(kKC<T>, p.K - k);
       if (!in_place) source_b.pack(k, depth, n, cols, strip);
       const T* b = in_place ? p.b + k * p.b_row + n : strip;
       for (std::int64_t m = m0; m < m1; m += step) {
-        const auto run =
-            in_place && fetched && m == m0 ? tile<T, false, kFetchedAhead> : tile<T, false>;
-        run(smaller(step, m1 - m), cols, depth, p.a + m * p.a_row + k * p.a_col, p.a_row, p.a_col,
-            b, in_place ? p.b_row : kNR<T>, p.c + m * p.N + n, p.N, k > 0, &fetch);
+        const T* a = p.a + m * p.a_row + k * p.a_col;
+        Ahead ahead;
+        if (n == n0 && m + step < p.M) ahead.a = rows_ahead(p, a + step * p.a_row, step);
+        if (m == m0 && fetches_b)
+          ahead.b = strip_ahead(long_sum ? b + kRowsAhead * p.b_row : b + kNR<T>, p.b_row);
+        tile<T, false>(smaller(step, m1 - m), cols, depth, a, p.a_row, p.a_col, b,
+                       in_place ? p.b_row : kNR<T>, p.c + m * p.N + n, p.N, k > 0, &ahead);
       }
     }
   }
@@ -199,10 +233,110 @@ void streamed_product(const MatmulArgs<T>& p, const Epilogue& epilogue) {
              });
 }
 
-// Packing pays when B leaves L2 and has many rows of A to serve.
+// ---- Blocked products
+//
+//   for each block of kNC columns, for each block of kKC of the sum:
+//     pack B (kKC x kNC) in strips of kNR columns                        -> shared, L3
+//     for each block of kMC rows: pack A (kMC x kKC) in strips of kMR rows -> per thread, L2
+//       for each strip of B, for each strip of A: tile
+//
+// A whose terms lie side by side is not packed unless its rows share a set: 1024x1536x384, b
+// transposed, 10.9 instead of 11.4 ms (Zen 4).
+
+constexpr std::int64_t kNC = 2048;
+// A product inside a parallel region packs B into the thread's own scratch, beside A.
+constexpr std::int64_t kNCInScratch = 448;
+static_assert((kMC + kNCInScratch) * kKC<float> * sizeof(float) <= kScratchBytes);
+static_assert((kMC + kNCInScratch) * kKC<double> * sizeof(double) <= kScratchBytes);
+static_assert(kNC % kNR<float> == 0 && kNCInScratch % kNR<float> == 0);
+
+// Packing B pays when it has many rows of A to serve and leaves L2, or is larger still and lies in
+// rows of which a strip takes two cache lines.
 template <class T>
 bool is_small(const MatmulArgs<T>& p) {
-  return p.M <= 128 || p.N * p.K <= (std::int64_t{1} << 20) / static_cast<int>(sizeof(T));
+  const bool wide = p.b_col == 1 && kNR<T> * sizeof(T) >= 2 * kLine;
+  return p.M <= 128 || p.N * p.K <= (wide ? 3 << 20 : 1 << 20) / static_cast<int>(sizeof(T));
+}
+
+// Rows [m0, m0 + rows) and terms [k0, k0 + depth) of A times the packed columns [n0, n0 + cols) of
+// B. a_packed has room for the rows.
+template <class T>
+void multiply_block(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t rows, std::int64_t k0,
+                    std::int64_t depth, std::int64_t n0, std::int64_t cols, const T* b_packed,
+                    T* a_packed) {
+  const bool in_place = p.a_col == 1 && !rows_share_set(p);
+  if (!in_place) StridedA<T>{p.a, p.a_row, p.a_col}.pack(m0, rows, k0, depth, a_packed);
+  const T* a = in_place ? p.a + m0 * p.a_row + k0 : a_packed;
+  const std::int64_t a_row = in_place ? p.a_row : depth;
+  for (std::int64_t n = 0; n < cols; n += kNR<T>) {
+    const T* strip = b_packed + n * depth;
+    for (std::int64_t m = 0; m < rows; m += kMR) {
+      const T* a_m = a + m * a_row;
+      Ahead ahead;
+      if (in_place && n == 0 && m0 + m + kMR < p.M) ahead.a = rows_ahead(p, a_m + kMR * a_row, kMR);
+      if (m == 0 && n + kNR<T> < cols) ahead.b = strip_ahead(strip + kNR<T> * depth, kNR<T>);
+      (in_place ? tile<T, false>
+                : tile<T, true>)(smaller(kMR, rows - m), smaller(kNR<T>, cols - n), depth, a_m,
+                                 in_place ? a_row : 1, in_place ? 1 : kMR, strip, kNR<T>,
+                                 p.c + (m0 + m) * p.N + n0 + n, p.N, k0 > 0, &ahead);
+    }
+  }
+}
+
+inline std::int64_t blocked_workspace(std::int64_t N, std::int64_t K, std::int64_t kc,
+                                      std::int64_t nr) {
+  return smaller(round_up(N, nr), kNC) * smaller(K, kc);
+}
+
+// Shares what is packed of B, in p.workspace (blocked_workspace elements); parallel inside.
+template <class T, class Epilogue>
+void blocked_product(const MatmulArgs<T>& p, const Epilogue& epilogue) {
+  const StridedB<T> source_b{p.b, p.b_row, p.b_col};
+  for (std::int64_t n0 = 0; n0 < p.N; n0 += kNC) {
+    const std::int64_t cols = smaller(kNC, p.N - n0);
+    // Few rows: columns are split too, so that every thread finds work.
+    const std::int64_t row_blocks = (p.M + kMC - 1) / kMC;
+    const std::int64_t width = row_blocks >= 8 ? cols : round_up(256, kNR<T>);
+    for (std::int64_t k0 = 0; k0 < p.K; k0 += kKC<T>) {
+      const std::int64_t depth = smaller(kKC<T>, p.K - k0);
+      constexpr std::int64_t kStrips = 4;  // strips packed by one chunk
+      parallel_ranges(
+          (cols + kNR<T> - 1) / kNR<T>, kStrips, [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t j = begin * kNR<T>; j < smaller(end * kNR<T>, cols); j += kNR<T>) {
+              source_b.pack(k0, depth, n0 + j, smaller(kNR<T>, cols - j), p.workspace + j * depth);
+            }
+          });
+      for_blocks(p.M, cols, kMC, width, true,
+                 [&](std::int64_t m0, std::int64_t m1, std::int64_t j0, std::int64_t j1) {
+                   multiply_block(p, m0, m1 - m0, k0, depth, n0 + j0, j1 - j0,
+                                  p.workspace + j0 * depth, static_cast<T*>(scratch()));
+                   if (k0 + depth == p.K) epilogue(m0, m1 - m0, n0 + j0, j1 - j0);
+                 });
+    }
+  }
+}
+
+// The same by one thread, everything packed in its scratch. The same bits: the sum is split at the
+// same k.
+template <class T, class Epilogue>
+void serial_product(const MatmulArgs<T>& p, const Epilogue& epilogue) {
+  const StridedB<T> source_b{p.b, p.b_row, p.b_col};
+  T* a_packed = static_cast<T*>(scratch());
+  T* b_packed = a_packed + kMC * kKC<T>;
+  for (std::int64_t n0 = 0; n0 < p.N; n0 += kNCInScratch) {
+    const std::int64_t cols = smaller(kNCInScratch, p.N - n0);
+    for (std::int64_t k0 = 0; k0 < p.K; k0 += kKC<T>) {
+      const std::int64_t depth = smaller(kKC<T>, p.K - k0);
+      for (std::int64_t j = 0; j < cols; j += kNR<T>) {
+        source_b.pack(k0, depth, n0 + j, smaller(kNR<T>, cols - j), b_packed + j * depth);
+      }
+      for (std::int64_t m0 = 0; m0 < p.M; m0 += kMC) {
+        const std::int64_t rows = smaller(kMC, p.M - m0);
+        multiply_block(p, m0, rows, k0, depth, n0, cols, b_packed, a_packed);
+        if (k0 + depth == p.K) epilogue(m0, rows, n0, cols);
+      }
+    }
+  }
 }
 
 // A product of bfloat16, whose sums are wider than what is stored: both operands are packed before
@@ -321,13 +455,8 @@ void single_matmul(const MatmulArgs<T>& p, bool parallel) {
                  direct_product(p, m0, m1, n0, n1, epilogue);
                });
   } else {
-    const StridedA<T> a{p.a, p.a_row, p.a_col};
-    const StridedB<T> b{p.b, p.b_row, p.b_col};
-    if (parallel) {
-      blocked_product(p.M, p.N, p.K, a, b, p.c, p.N, p.workspace, epilogue);
-    } else {
-      serial_product(p.M, p.N, p.K, a, b, p.c, p.N, epilogue);
-    }
+    (parallel ? blocked_product<T, BiasActivation<T>>
+              : serial_product<T, BiasActivation<T>>)(p, epilogue);
   }
 }
 

@@ -1,15 +1,9 @@
-// The blocked matrix product behind matmul and convolution.
-//
-//   for each block of kNC columns, for each block of kKC of the sum:
-//     pack B (kKC x kNC) in strips of kNR columns                        -> shared, L3
-//     for each block of kMC rows: pack A (kMC x kKC) in strips of kMR rows -> per thread, L2
-//       for each strip of B, for each strip of A: micro-kernel, kMR x kNR of C in registers
-//
-// A source of A or B is anything with `pack`, so that convolution packs straight from the image
-// (implicit im2col):
+// What products, convolutions, attention and recurrent cells share: `tile` multiplies kMR rows of A
+// by kNR columns of B with that part of C in registers, and `pack` of a source lays operands out
+// for it, in strips without gaps:
 //   a.pack(m0, rows, k0, depth, to)   to[k * kMR + m], strip by strip, rows past the end are 0
 //   b.pack(k0, depth, n0, cols, to)   to[k * kNR + n] of one strip, columns past the end are 0
-// The epilogue runs over each finished block of C: epilogue(m0, rows, n0, cols).
+// A may also be read where it lies, and B if its rows are contiguous.
 #pragma once
 
 #include <type_traits>
@@ -78,25 +72,28 @@ inline std::int64_t packed_depth(std::int64_t depth) {
 template <class T>
 inline constexpr std::int64_t kKC = sizeof(T) == 4 ? 384 : 192;
 inline constexpr std::int64_t kMC = 168;  // a multiple of 14, 8 and 6
-inline constexpr std::int64_t kNC = 2048;
-// A product inside a parallel region packs B into the thread's own scratch, beside A.
-inline constexpr std::int64_t kNCInScratch = 448;
-static_assert((kMC + kNCInScratch) * kKC<float> * sizeof(float) <= kScratchBytes);
-static_assert((kMC + kNCInScratch) * kKC<double> * sizeof(double) <= kScratchBytes);
-static_assert(kMC % kMR == 0 && kNC % kNR<float> == 0 && kNCInScratch % kNR<float> == 0);
+static_assert(kMC % kMR == 0);
 
 inline std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 inline std::int64_t round_up(std::int64_t n, std::int64_t step) {
   return (n + step - 1) / step * step;
 }
 
-// What a tile of a product that leaves the caches asks for ahead of time: its part of C, and for
-// later tiles `lines` cache lines for every kRun terms of its sum, into L2.
+// Cache lines that a tile asks for ahead of time, into L2, where requests do not hold up its own
+// loads: one for every term of its sum, `step` bytes apart in a run of kRun terms, runs `next`
+// bytes apart. A burst of them before every 64 terms was slower.
+inline constexpr int kRun = 16, kLine = 64;
+
 struct Fetch {
   const char* from = nullptr;
-  std::int64_t lines = 0;
+  std::int64_t step = 0, next = 0;
 };
-inline constexpr std::int64_t kRun = 64, kLine = 64;
+
+// Of A and B, for later tiles. Of B every line is a row of a strip.
+struct Ahead {
+  Fetch a, b;
+  bool any() const { return a.from || b.from; }
+};
 
 // Whether a tile reads part of a register of B. AVX2 could, but all of its 16 registers are taken:
 // the mask would push a sum out to memory.
@@ -104,16 +101,15 @@ inline constexpr bool kReadsParts = kVecBytes == 64;
 
 // acc[i][j] += sum_k a[i * a_row + k * a_col] * b[k * b_row + j],  i < MR, j < NV registers, the
 // last one with `lanes` columns. a and b are moved past the terms.
-template <class T, int MR, int NV, bool kPackedA, int kAhead, bool kRagged>
+template <class T, int MR, int NV, bool kPackedA, bool kFetches, bool kRagged>
 NARAE_INLINE void add_terms(std::int64_t K, const T*& a, std::int64_t a_row, std::int64_t a_col,
                             const T*& b, std::int64_t b_row, std::int64_t lanes,
-                            Vec<Sum<T>> (&acc)[MR][NV]) {
+                            Vec<Sum<T>> (&acc)[MR][NV], Ahead ahead = {}) {
   constexpr int kVL = kLanes<T>;
   for (std::int64_t k = 0; k < K; ++k) {
     Vec<T> b_k[NV];
     NARAE_UNROLL
     for (int j = 0; j < NV; ++j) {
-      if constexpr (kAhead > 0) __builtin_prefetch(b + kAhead * b_row + j * kVL, 0, 2);
       const bool part = kRagged && kReadsParts && j == NV - 1;
       b_k[j] = part ? load_partial(b + j * kVL, lanes) : load(b + j * kVL);
     }
@@ -125,17 +121,24 @@ NARAE_INLINE void add_terms(std::int64_t K, const T*& a, std::int64_t a_row, std
     }
     a += kPackedA ? kMR : a_col;
     b += b_row;
+    if constexpr (kFetches) {
+      __builtin_prefetch(ahead.a.from, 0, 2);
+      NARAE_UNROLL
+      for (int i = 0; i < NV * kVecBytes; i += kLine) __builtin_prefetch(ahead.b.from + i, 0, 2);
+      ahead.a.from += ahead.a.step;
+      ahead.b.from += ahead.b.step;
+    }
   }
 }
 
-// c[i,j] (+)= the same sum. Packed A: a_row 1, a_col kMR. kAhead > 0: b is fetched so many rows
-// ahead, into L2.
-template <class T, int MR, int NV, bool kPackedA, int kAhead, bool kRagged>
+// c[i,j] (+)= the same sum. Packed A: a_row 1, a_col kMR. `ahead`, if any, is of a product that
+// leaves the caches: C is asked for too, before the sums.
+template <class T, int MR, int NV, bool kPackedA, bool kFetches, bool kRagged>
 inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::int64_t a_col,
                          const T* b, std::int64_t b_row, Sum<T>* c, std::int64_t c_row,
-                         bool accumulate, std::int64_t lanes, const Fetch* fetch) {
+                         bool accumulate, std::int64_t lanes, const Ahead* ahead) {
   constexpr int kVL = kLanes<T>;
-  if (accumulate || (fetch && K >= kRun / 2)) {  // 1024x384x1536: 11.0 instead of 11.4 ms
+  if (accumulate || (ahead && K >= 2 * kRun)) {  // 1024x384x1536: 11.0 instead of 11.4 ms
     NARAE_UNROLL
     for (int i = 0; i < MR; ++i) {
       NARAE_UNROLL
@@ -143,18 +146,19 @@ inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::in
     }
   }
   Vec<Sum<T>> acc[MR][NV] = {};
-  const auto add = [&](std::int64_t terms) {
-    add_terms<T, MR, NV, kPackedA, kAhead, kRagged>(terms, a, a_row, a_col, b, b_row, lanes, acc);
-  };
-  if constexpr (kPackedA) {
-    const char* from = fetch ? fetch->from : nullptr;
+  if constexpr (kFetches) {
+    Ahead run = *ahead;
+    for (Fetch* fetch : {&run.a, &run.b}) {  // what is there already if nothing is wanted
+      if (!fetch->from) fetch->from = reinterpret_cast<const char*>(c);
+    }
     for (std::int64_t k = 0; k < K; k += kRun) {
-      for (std::int64_t i = 0; fetch && i < fetch->lines; ++i, from += kLine)
-        __builtin_prefetch(from, 0, 2);
-      add(smaller(kRun, K - k));
+      add_terms<T, MR, NV, kPackedA, true, kRagged>(smaller(kRun, K - k), a, a_row, a_col, b, b_row,
+                                                    lanes, acc, run);
+      run.a.from += run.a.next;
+      run.b.from += run.b.next;
     }
   } else {
-    add(K);
+    add_terms<T, MR, NV, kPackedA, false, kRagged>(K, a, a_row, a_col, b, b_row, lanes, acc);
   }
   NARAE_UNROLL
   for (int i = 0; i < MR; ++i) {
@@ -173,104 +177,25 @@ inline void micro_kernel(std::int64_t K, const T* a, std::int64_t a_row, std::in
 
 // The micro-kernel for any 0 < rows <= kMR and 0 < cols <= kNR. Unless kReadsParts b has whole
 // registers to read even past `cols`.
-template <class T, bool kPackedA, int kAhead = 0, int MR = kMR>
+template <class T, bool kPackedA, int MR = kMR>
 inline void tile(std::int64_t rows, std::int64_t cols, std::int64_t K, const T* a,
                  std::int64_t a_row, std::int64_t a_col, const T* b, std::int64_t b_row, Sum<T>* c,
-                 std::int64_t c_row, bool accumulate, const Fetch* fetch = nullptr) {
+                 std::int64_t c_row, bool accumulate, const Ahead* ahead = nullptr) {
   if constexpr (MR > 1) {
     if (rows < MR) {
-      return tile<T, kPackedA, kAhead, MR - 1>(rows, cols, K, a, a_row, a_col, b, b_row, c, c_row,
-                                               accumulate, fetch);
+      return tile<T, kPackedA, MR - 1>(rows, cols, K, a, a_row, a_col, b, b_row, c, c_row,
+                                       accumulate, ahead);
     }
   }
   constexpr int kVL = kLanes<T>;
   const std::int64_t lanes = (cols - 1) % kVL + 1;
-  const auto kernel = cols == kNR<T> ? micro_kernel<T, MR, 2, kPackedA, kAhead, false>
-                      : cols > kVL   ? micro_kernel<T, MR, 2, kPackedA, 0, true>
-                      : cols == kVL  ? micro_kernel<T, MR, 1, kPackedA, 0, false>
-                                     : micro_kernel<T, MR, 1, kPackedA, 0, true>;
-  kernel(K, a, a_row, a_col, b, b_row, c, c_row, accumulate, lanes, fetch);
-}
-
-// One block of rows times the packed block of B: packs A into `a_packed`, then runs the tiles.
-// Those of one strip of B fetch the next strip from L3.
-template <class T, class SourceA>
-inline void multiply_block(const SourceA& source_a, std::int64_t m0, std::int64_t rows,
-                           std::int64_t k0, std::int64_t depth, const T* b_packed, std::int64_t n0,
-                           std::int64_t cols, T* a_packed, T* c, std::int64_t c_row) {
-  source_a.pack(m0, rows, k0, depth, a_packed);
-  constexpr auto kRunBytes = static_cast<std::int64_t>(kRun * kNR<T> * sizeof(T));
-  const std::int64_t runs = (depth + kRun - 1) / kRun, tiles = (rows + kMR - 1) / kMR;
-  const std::int64_t lines = (kRunBytes / kLine + tiles - 1) / tiles;
-  for (std::int64_t j = 0; j < cols; j += kNR<T>) {
-    const T* strip = b_packed + j * depth;
-    Fetch fetch;
-    if (j + kNR<T> < cols) fetch = {reinterpret_cast<const char*>(strip + kNR<T> * depth), lines};
-    for (std::int64_t i = 0; i < rows; i += kMR, fetch.from += runs * fetch.lines * kLine) {
-      tile<T, true>(smaller(kMR, rows - i), smaller(kNR<T>, cols - j), depth, a_packed + i * depth,
-                    1, kMR, strip, kNR<T>, c + (m0 + i) * c_row + n0 + j, c_row, k0 > 0, &fetch);
-    }
-  }
-}
-
-inline std::int64_t blocked_workspace(std::int64_t N, std::int64_t K, std::int64_t kc,
-                                      std::int64_t nr) {
-  return smaller(round_up(N, nr), kNC) * smaller(K, kc);
-}
-
-// C = A B with shared packed B in `workspace` (blocked_workspace elements), parallel inside.
-template <class T, class SourceA, class SourceB, class Epilogue>
-inline void blocked_product(std::int64_t M, std::int64_t N, std::int64_t K, const SourceA& source_a,
-                            const SourceB& source_b, T* c, std::int64_t c_row, T* workspace,
-                            const Epilogue& epilogue) {
-  for (std::int64_t n0 = 0; n0 < N; n0 += kNC) {
-    const std::int64_t cols = smaller(kNC, N - n0);
-    // Few rows: columns are split too, so that every thread finds work.
-    const std::int64_t row_blocks = (M + kMC - 1) / kMC;
-    const std::int64_t width = row_blocks >= 8 ? cols : round_up(256, kNR<T>);
-    const std::int64_t column_blocks = (cols + width - 1) / width;
-    for (std::int64_t k0 = 0; k0 < K; k0 += kKC<T>) {
-      const std::int64_t depth = smaller(kKC<T>, K - k0);
-      constexpr std::int64_t kStrips = 4;  // strips packed by one chunk
-      parallel_ranges(
-          (cols + kNR<T> - 1) / kNR<T>, kStrips, [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t j = begin * kNR<T>; j < smaller(end * kNR<T>, cols); j += kNR<T>) {
-              source_b.pack(k0, depth, n0 + j, smaller(kNR<T>, cols - j), workspace + j * depth);
-            }
-          });
-      parallel_for(row_blocks * column_blocks, [&](std::int64_t chunk) {
-        const std::int64_t m0 = chunk / column_blocks * kMC, rows = smaller(kMC, M - m0);
-        const std::int64_t j0 = chunk % column_blocks * width, wide = smaller(width, cols - j0);
-        multiply_block(source_a, m0, rows, k0, depth, workspace + j0 * depth, n0 + j0, wide,
-                       static_cast<T*>(scratch()), c, c_row);
-        if (k0 + depth == K) epilogue(m0, rows, n0 + j0, wide);
-      });
-    }
-  }
-}
-
-// The same by one thread, everything packed in its scratch. The same bits: the sum is split at the
-// same k.
-template <class T, class SourceA, class SourceB, class Epilogue>
-inline void serial_product(std::int64_t M, std::int64_t N, std::int64_t K, const SourceA& source_a,
-                           const SourceB& source_b, T* c, std::int64_t c_row,
-                           const Epilogue& epilogue) {
-  T* a_packed = static_cast<T*>(scratch());
-  T* b_packed = a_packed + kMC * kKC<T>;
-  for (std::int64_t n0 = 0; n0 < N; n0 += kNCInScratch) {
-    const std::int64_t cols = smaller(kNCInScratch, N - n0);
-    for (std::int64_t k0 = 0; k0 < K; k0 += kKC<T>) {
-      const std::int64_t depth = smaller(kKC<T>, K - k0);
-      for (std::int64_t j = 0; j < cols; j += kNR<T>) {
-        source_b.pack(k0, depth, n0 + j, smaller(kNR<T>, cols - j), b_packed + j * depth);
-      }
-      for (std::int64_t m0 = 0; m0 < M; m0 += kMC) {
-        const std::int64_t rows = smaller(kMC, M - m0);
-        multiply_block(source_a, m0, rows, k0, depth, b_packed, n0, cols, a_packed, c, c_row);
-        if (k0 + depth == K) epilogue(m0, rows, n0, cols);
-      }
-    }
-  }
+  const bool fetches = ahead && ahead->any();
+  const auto kernel = cols == kNR<T> ? fetches ? micro_kernel<T, MR, 2, kPackedA, true, false>
+                                               : micro_kernel<T, MR, 2, kPackedA, false, false>
+                      : cols > kVL   ? micro_kernel<T, MR, 2, kPackedA, false, true>
+                      : cols == kVL  ? micro_kernel<T, MR, 1, kPackedA, false, false>
+                                     : micro_kernel<T, MR, 1, kPackedA, false, true>;
+  kernel(K, a, a_row, a_col, b, b_row, c, c_row, accumulate, lanes, ahead);
 }
 
 // Of a matrix with the terms of a sum `step` apart, `left` of them: the packed values of the next
