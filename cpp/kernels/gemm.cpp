@@ -6,27 +6,34 @@ namespace narae {
 namespace NARAE_ISA {
 namespace {
 
+// What a tile adds when its sum is complete at term `end`.
 template <class T>
-struct BiasActivation {
-  T* c;
-  std::int64_t c_row;
-  const T* bias;
-  void (*activate)(const T*, T*, std::int64_t);
+const T* last_bias(const MatmulArgs<T>& p, std::int64_t end, std::int64_t n) {
+  return p.bias && end == p.K ? p.bias + n : nullptr;
+}
 
-  void operator()(std::int64_t m0, std::int64_t rows, std::int64_t n0, std::int64_t cols) const {
-    if (!bias && !activate) return;
-    for (std::int64_t m = m0; m < m0 + rows; ++m) {
-      T* c_m = c + m * c_row + n0;
-      if (bias) {
-        for_lanes<T>(cols, [&](std::int64_t j, std::int64_t lanes) {
-          store_lanes<T>(c_m + j, load_lanes(c_m + j, lanes) + load_lanes(bias + n0 + j, lanes),
-                         lanes);
-        });
-      }
-      if (activate) activate(c_m, c_m, cols);
-    }
+// Of rows [m0, m1) and columns [n0, n1) of C: c += bias, where tiles have not added it, and
+// c = act(c), short rows that follow one another in one call.
+template <class T>
+void add_bias(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, std::int64_t n0,
+              std::int64_t n1) {
+  for (std::int64_t m = m0; p.bias && m < m1; ++m) {
+    for_lanes<T>(n1 - n0, [&](std::int64_t j, std::int64_t lanes) {
+      T* c = p.c + m * p.N + n0 + j;
+      store_lanes<T>(c, load_lanes(c, lanes) + load_lanes(p.bias + n0 + j, lanes), lanes);
+    });
   }
-};
+}
+
+template <class T>
+void activate(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, std::int64_t n0,
+              std::int64_t n1) {
+  const std::int64_t step = n1 - n0 == p.N ? 1 + 2048 / p.N : 1;
+  for (std::int64_t m = m0; p.activate && m < m1; m += step) {
+    T* c = p.c + m * p.N + n0;
+    p.activate(c, c, smaller(step, m1 - m) * (n1 - n0));
+  }
+}
 
 // The sums of one or two rows that registers hold. The wider a strip, the more of B is read in one
 // run and the more loads are under way: 1x784x300 takes 5.1 us in one strip of 19 registers, 6.2 in
@@ -94,7 +101,7 @@ bool leaves_cache(std::int64_t elements) {
 template <class T>
 Fetch strip_ahead(const T* strip, std::int64_t row) {
   const std::int64_t step = row * static_cast<std::int64_t>(sizeof(T));
-  return {reinterpret_cast<const char*>(strip), step, kRun * step};
+  return {last_line(strip), step, kRun * step};
 }
 
 // `rows` rows of A. Of columns side by side the last one is asked for: its cache lines hold the
@@ -102,9 +109,10 @@ Fetch strip_ahead(const T* strip, std::int64_t row) {
 template <class T>
 Fetch rows_ahead(const MatmulArgs<T>& p, const T* a, std::int64_t rows) {
   constexpr std::int64_t kSize = sizeof(T);
-  if (p.a_col == 1) return {reinterpret_cast<const char*>(a), p.a_row * kSize, kRun * kSize};
+  if (p.a_col == 1) return {last_line(a), p.a_row * kSize, kRun * kSize};
   if (!leaves_cache<T>(p.M * p.K)) return {};
-  return strip_ahead(a + (rows - 1) * p.a_row, p.a_col);
+  const std::int64_t step = p.a_col * kSize;
+  return {reinterpret_cast<const char*>(a + (rows - 1) * p.a_row), step, kRun * step};
 }
 
 // ---- Products without packing
@@ -122,12 +130,13 @@ constexpr std::int64_t kRowsAhead = 96;
 
 // Rows [m0, m1), columns [n0, n1) with A read where it is; B too when its rows are contiguous, but
 // for a ragged last strip unless kReadsParts. Splits the sum as the blocked product does.
-template <class T, class Epilogue>
+template <class T>
 void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, std::int64_t n0,
-                    std::int64_t n1, const Epilogue& epilogue) {
+                    std::int64_t n1) {
   if (m1 - m0 <= 2 && p.b_col == 1 && n1 - n0 >= kLanes<T>) {
     (m1 - m0 == 1 ? row_strips<T, 1> : row_strips<T, 2>)(p, m0, n0, n1);
-    return epilogue(m0, m1 - m0, n0, n1 - n0);
+    add_bias(p, m0, m1, n0, n1);
+    return activate(p, m0, m1, n0, n1);
   }
   T* strip = static_cast<T*>(scratch());
   const StridedB<T> source_b{p.b, p.b_row, p.b_col};
@@ -137,9 +146,10 @@ void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, st
   const bool conflicts = kNR<T> * sizeof(T) < 2 * kLine && m1 - m0 > 2 * kMR &&
                          p.b_row * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0;
   // No more rows of A in a tile than the eight ways of a set hold beside B. 64x1024x512 on Zen 4:
-  // 660 instead of 1030 us.
+  // 660 instead of 1030 us. Equal tiles if the last one had very few rows.
   const std::int64_t most = rows_share_set(p) && m1 - m0 > 8 ? smaller(kMR, 7) : kMR;
-  const std::int64_t tiles = (m1 - m0 + most - 1) / most, step = (m1 - m0 + tiles - 1) / tiles;
+  const std::int64_t left = (m1 - m0) % most, tiles = (m1 - m0 + most - 1) / most;
+  const std::int64_t step = left == 0 || left > 3 ? most : (m1 - m0 + tiles - 1) / tiles;
   const bool far_b = leaves_cache<T>(p.N * p.K), long_sum = p.K > kKC<T>;
   for (std::int64_t n = n0; n < n1; n += kNR<T>) {
     const std::int64_t cols = smaller(kNR<T>, n1 - n);
@@ -156,11 +166,12 @@ void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, st
         if (m == m0 && fetches_b)
           ahead.b = strip_ahead(long_sum ? b + kRowsAhead * p.b_row : b + kNR<T>, p.b_row);
         tile<T, false>(smaller(step, m1 - m), cols, depth, a, p.a_row, p.a_col, b,
-                       in_place ? p.b_row : kNR<T>, p.c + m * p.N + n, p.N, k > 0, &ahead);
+                       in_place ? p.b_row : kNR<T>, p.c + m * p.N + n, p.N, k > 0,
+                       last_bias(p, k + depth, n), &ahead);
       }
     }
   }
-  epilogue(m0, m1 - m0, n0, n1 - n0);
+  activate(p, m0, m1, n0, n1);
 }
 
 // body(m0, m1, n0, n1) over blocks of at most `rows` rows and `columns` columns.
@@ -211,8 +222,8 @@ void add_rows(const MatmulArgs<T>& p, std::int64_t k, std::int64_t n0, std::int6
   });
 }
 
-template <class T, class Epilogue>
-void streamed_product(const MatmulArgs<T>& p, const Epilogue& epilogue) {
+template <class T>
+void streamed_product(const MatmulArgs<T>& p) {
   const std::int64_t blocks = (p.K + kKC<T> - 1) / kKC<T>, size = p.M * p.N;
   for_blocks(p.K, p.N, kKC<T>, kStreamedColumns, true,
              [&](std::int64_t k0, std::int64_t k1, std::int64_t n0, std::int64_t n1) {
@@ -229,7 +240,8 @@ void streamed_product(const MatmulArgs<T>& p, const Epilogue& epilogue) {
                  const T* sums = p.workspace + i * p.N;
                  for (std::int64_t n = n0; n < n1; ++n) c[n] += sums[n];
                }
-               epilogue(0, p.M, n0, n1 - n0);
+               add_bias(p, 0, p.M, n0, n1);
+               activate(p, 0, p.M, n0, n1);
              });
 }
 
@@ -275,10 +287,11 @@ void multiply_block(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t rows, 
       Ahead ahead;
       if (in_place && n == 0 && m0 + m + kMR < p.M) ahead.a = rows_ahead(p, a_m + kMR * a_row, kMR);
       if (m == 0 && n + kNR<T> < cols) ahead.b = strip_ahead(strip + kNR<T> * depth, kNR<T>);
-      (in_place ? tile<T, false>
-                : tile<T, true>)(smaller(kMR, rows - m), smaller(kNR<T>, cols - n), depth, a_m,
-                                 in_place ? a_row : 1, in_place ? 1 : kMR, strip, kNR<T>,
-                                 p.c + (m0 + m) * p.N + n0 + n, p.N, k0 > 0, &ahead);
+      (in_place ? tile<T, false> : tile<T, true>)(smaller(kMR, rows - m), smaller(kNR<T>, cols - n),
+                                                  depth, a_m, in_place ? a_row : 1,
+                                                  in_place ? 1 : kMR, strip, kNR<T>,
+                                                  p.c + (m0 + m) * p.N + n0 + n, p.N, k0 > 0,
+                                                  last_bias(p, k0 + depth, n0 + n), &ahead);
     }
   }
 }
@@ -289,8 +302,8 @@ inline std::int64_t blocked_workspace(std::int64_t N, std::int64_t K, std::int64
 }
 
 // Shares what is packed of B, in p.workspace (blocked_workspace elements); parallel inside.
-template <class T, class Epilogue>
-void blocked_product(const MatmulArgs<T>& p, const Epilogue& epilogue) {
+template <class T>
+void blocked_product(const MatmulArgs<T>& p) {
   const StridedB<T> source_b{p.b, p.b_row, p.b_col};
   for (std::int64_t n0 = 0; n0 < p.N; n0 += kNC) {
     const std::int64_t cols = smaller(kNC, p.N - n0);
@@ -310,7 +323,7 @@ void blocked_product(const MatmulArgs<T>& p, const Epilogue& epilogue) {
                  [&](std::int64_t m0, std::int64_t m1, std::int64_t j0, std::int64_t j1) {
                    multiply_block(p, m0, m1 - m0, k0, depth, n0 + j0, j1 - j0,
                                   p.workspace + j0 * depth, static_cast<T*>(scratch()));
-                   if (k0 + depth == p.K) epilogue(m0, m1 - m0, n0 + j0, j1 - j0);
+                   if (k0 + depth == p.K) activate(p, m0, m1, n0 + j0, n0 + j1);
                  });
     }
   }
@@ -318,8 +331,8 @@ void blocked_product(const MatmulArgs<T>& p, const Epilogue& epilogue) {
 
 // The same by one thread, everything packed in its scratch. The same bits: the sum is split at the
 // same k.
-template <class T, class Epilogue>
-void serial_product(const MatmulArgs<T>& p, const Epilogue& epilogue) {
+template <class T>
+void serial_product(const MatmulArgs<T>& p) {
   const StridedB<T> source_b{p.b, p.b_row, p.b_col};
   T* a_packed = static_cast<T*>(scratch());
   T* b_packed = a_packed + kMC * kKC<T>;
@@ -333,7 +346,7 @@ void serial_product(const MatmulArgs<T>& p, const Epilogue& epilogue) {
       for (std::int64_t m0 = 0; m0 < p.M; m0 += kMC) {
         const std::int64_t rows = smaller(kMC, p.M - m0);
         multiply_block(p, m0, rows, k0, depth, n0, cols, b_packed, a_packed);
-        if (k0 + depth == p.K) epilogue(m0, rows, n0, cols);
+        if (k0 + depth == p.K) activate(p, m0, m0 + rows, n0, n0 + cols);
       }
     }
   }
@@ -440,11 +453,10 @@ void single_matmul(const MatmulArgs<BFloat16>& p, bool parallel) {
 
 template <class T>
 void single_matmul(const MatmulArgs<T>& p, bool parallel) {
-  const BiasActivation<T> epilogue{p.c, p.N, p.bias, p.activate};
   if (p.K == 0) {
     empty_product(p);
   } else if (parallel && is_streamed(p)) {
-    streamed_product(p, epilogue);
+    streamed_product(p);
   } else if (is_small(p)) {
     // Blocks of about 1 MFLOP, four strips wide at least: narrower ones made the bias a third of
     // the time of 2048x128x1024.
@@ -452,11 +464,10 @@ void single_matmul(const MatmulArgs<T>& p, bool parallel) {
     const std::int64_t columns = round_up(1 + (std::int64_t{1} << 19) / (rows * p.K), 4 * kNR<T>);
     for_blocks(p.M, p.N, rows, columns, parallel,
                [&](std::int64_t m0, std::int64_t m1, std::int64_t n0, std::int64_t n1) {
-                 direct_product(p, m0, m1, n0, n1, epilogue);
+                 direct_product(p, m0, m1, n0, n1);
                });
   } else {
-    (parallel ? blocked_product<T, BiasActivation<T>>
-              : serial_product<T, BiasActivation<T>>)(p, epilogue);
+    (parallel ? blocked_product<T> : serial_product<T>)(p);
   }
 }
 
