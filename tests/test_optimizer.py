@@ -7,7 +7,9 @@ import pytest
 
 from helpers import randn
 from narae import _core
+from narae.engine.tensor import Tensor
 from narae.engine.variable import Variable
+from narae.ops.gemm import Product
 from narae.ops.optimizer import HYPER_SIZE, FlatGroup
 from reference import optimizer as reference
 
@@ -314,6 +316,88 @@ def test_replay_reads_memory():
         np.testing.assert_array_equal(eager.group.w, replayed.group.w)
 
 
+RULES = {
+    "sgd": (0, ()), "momentum": (1, (0.9,)), "nesterov": (1, (0.9,)), "adam": (2, (B1, B2, EPS)),
+    "amsgrad": (3, (B1, B2, EPS)), "adamax": (2, (B1, B2, EPS)), "rmsprop": (3, (0.9, 0.5, EPS)),
+    "adagrad": (1, (EPS,)), "adadelta": (2, (0.9, EPS)), "ftrl": (2, (0.5, 0.1, 0.1, 0.1, 0.1)),
+    "lion": (1, (0.9, 0.99)), "nadam": (2, (B1, B2, EPS)),
+}  # fmt: skip
+# (B, K, N): the least; edges of one row or column, of less and more than a register; long sums.
+FACTORS = [(1, 16, 32), (5, 29, 33), (33, 43, 75), (17, 100, 41), (192, 31, 64), (0, 17, 50)]
+
+
+@dtypes
+@pytest.mark.parametrize("clip", [np.inf, 0.5])
+@pytest.mark.parametrize("rule", RULES)
+def test_factors_update_as_their_product(isa, dtype, rule, clip):
+    slots, hyper = RULES[rule]
+    shapes = [(K, N) for _, K, N in FACTORS]
+    apart, fused = (Bench(dtype, shapes=shapes, slots=slots, hyper=hyper) for _ in range(2))
+    for bench in (apart, fused):
+        bench.hyper[:3] = 0.1, 0.5, clip
+        bench.group.product = Variable(1.0, dtype="float64", trainable=False)
+    for t in range(2):
+        pairs = [
+            (randn((B, K), dtype, seed=10 * t + i), randn((B, N), dtype, seed=50 + 10 * t + i))
+            for i, (B, K, N) in enumerate(FACTORS)
+        ]
+        apart.group.update(rule, [_core.matmul(x, dy, True, False) for x, dy in pairs])
+        fused.group.update(rule, pairs)
+        for bench in (apart, fused):
+            bench.iteration.array += 1
+    # The sums are the same bits, but of a * b - c * d either product may be fused.
+    close = {"rtol": 8 * np.finfo(dtype).eps, "atol": 8 * np.finfo(dtype).eps}
+    np.testing.assert_allclose(apart.group.w, fused.group.w, **close)
+    for one, other in zip(apart.group.slots, fused.group.slots):
+        np.testing.assert_allclose(one, other, **close)
+    moved = [(v.array != w).mean() for v, w in zip(fused.variables, fused.w)]
+    assert min(moved) > 0.9
+
+
+def test_factors_and_arrays_do_not_depend_on_threads():
+    before = _core.num_threads()
+    results = []
+    try:
+        for threads in (1, 3):
+            _core.set_num_threads(threads)
+            bench = Bench(shapes=[(400, 300), (9000,), (64, 640)], slots=1, hyper=(0.9,))
+            pairs = [(randn((32, 400)), randn((32, 300))), (randn((40, 64)), randn((40, 640)))]
+            bench.group.update("momentum", [pairs[0], randn((9000,)), pairs[1]])
+            results.append(bench.group.w)
+    finally:
+        _core.set_num_threads(before)
+    np.testing.assert_array_equal(*results)
+
+
+def test_operands_multiply_out_what_the_kernels_do_not_take():
+    bench = Bench(shapes=[(20, 40), (20, 40), (20, 8), (7,), (3,)])
+    x, dy = (Tensor(randn((4, n))) for n in (20, 40))
+    of_variable = Tensor(bench.group.w[:160].reshape(4, 40))
+    vector = Tensor(randn((7,)))
+
+    def gradients():
+        small = Product(x, Tensor(randn((4, 8))))
+        return [Product(x, dy), Product(x, of_variable), small, vector, None]
+
+    taken, aliased, small, array, none = bench.group.operands(gradients(), False)
+    assert taken == (x.array, dy.array) and array is vector.array and none is None
+    np.testing.assert_allclose(aliased, x.array.T @ of_variable.array, rtol=1e-5, atol=1e-6)
+    assert small.shape == (20, 8)
+    for several, accumulated in ((True, []), (False, [np.zeros(1)])):
+        bench.group.accumulated = accumulated
+        first = bench.group.operands(gradients(), several)[0]
+        np.testing.assert_allclose(first, x.array.T @ dy.array, rtol=1e-5, atol=1e-6)
+
+
+def test_a_product_is_a_tensor():
+    x, dy = (Tensor(randn((4, n), "float64")) for n in (3, 5))
+    product = Product(x, dy)
+    assert (product.shape, product.dtype) == ((3, 5), "float64") and product.factors
+    np.testing.assert_allclose((product + 0.0).numpy(), x.array.T @ dy.array, rtol=1e-13)
+    assert product.factors is None and product.array is product.array
+    assert (product.shape, product.dtype, product.ndim, product.size) == ((3, 5), "float64", 2, 15)
+
+
 def test_flat_memory():
     bench = Bench()
     for variable, w in zip(bench.variables, bench.w):
@@ -339,6 +423,11 @@ def test_flat_memory():
     [
         ({"gradients": []}, "expected 1 gradients. Received: 0"),
         ({"gradients": [np.ones(4, "float32")]}, "gradient of its variable's size"),
+        ({"gradients": [(np.ones((2, 3), "float32"),)]}, "two factors of a gradient"),
+        (
+            {"gradients": [(np.ones((2, 16), "float32"), np.ones((2, 32), "float32"))]},
+            r"B <= 384, K >= 16, N >= 32, for 3 weights. Received: \(2, 16\) and \(2, 32\)",
+        ),
         ({"slots": [np.ones(5, "float32")]}, "slots of w's size"),
         ({"slots": []}, "expected 1 slots"),
         ({"layout": np.array([[0, 50, 1]])}, "segments of w"),
@@ -364,6 +453,33 @@ def test_binding_refuses(change, message):
     _core.momentum_update(*arguments.values())
     with pytest.raises(ValueError, match=message):
         _core.momentum_update(*(arguments | change).values())
+
+
+@pytest.mark.parametrize(
+    ("x", "dy"),
+    [
+        (np.ones((2, 16)), np.ones((3, 32))),
+        (np.ones((193, 16)), np.ones((193, 32))),
+        (np.ones((2, 15)), np.ones((2, 32))),
+        (np.ones((2, 16)), np.ones((2, 31))),
+        (np.ones(16), np.ones((2, 32))),
+        (np.ones((2, 16), "float32"), np.ones((2, 32))),
+    ],
+)
+def test_binding_refuses_factors(x, dy):
+    assert not _core.takes_factors(x, dy)
+    rest = ([], np.ones(9), np.ones((), "float32"), np.zeros((), "int64"), 1, None, None)
+    with pytest.raises((ValueError, TypeError), match="optimizer"):
+        _core.sgd_update(np.ones(512), np.array([[0, 512, 1]]), [(x, dy)], *rest)
+
+
+@pytest.mark.parametrize("name", ["accumulate_gradients", "clip_gradients"])
+def test_factors_are_not_for_what_reads_them_apart(name):
+    pair = np.ones((2, 16)), np.ones((2, 32))
+    rest = ([], np.ones(9), np.ones((), "float32"), np.zeros((), "int64"), 1, None, None)
+    limit = (1.0, True) if name == "clip_gradients" else ()
+    with pytest.raises(ValueError, match="multiplied out"):
+        getattr(_core, name)(np.ones(512), np.array([[0, 512, 1]]), [pair], *rest, *limit)
 
 
 def test_binding_refuses_dtypes():

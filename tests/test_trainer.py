@@ -95,6 +95,79 @@ def test_fit_learns():
     assert history["accuracy"][-1] > 0.8
 
 
+# Kernels' gradients that are never stored
+
+
+class Twice(layers.Layer):
+    """Dense kernels used twice, and one whose input is a variable."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight((40, 40), "glorot_uniform", name="kernel")
+        self.other = self.add_weight((16, 40), "ones", name="other")
+
+    def call(self, x):
+        h = ops.gemm.dense(ops.tanh(ops.gemm.dense(x, self.kernel)), self.kernel)
+        return h + ops.mean(ops.gemm.dense(self.other, self.kernel), axis=0)
+
+
+class Reads(narae.optimizers.Optimizer):
+    """Descent of one's own, made of ops."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        variable.assign_sub(learning_rate * gradient)
+
+
+ADAM = narae.optimizers.Adam
+# Of two wide kernels, how many gradients an optimizer needs multiplied out.
+STORED = {
+    "sgd": (0, lambda: narae.optimizers.SGD(0.1), {}),
+    "adam": (0, lambda: ADAM(weight_decay=0.1, clipvalue=0.01, use_ema=True), {}),
+    "clipnorm": (2, lambda: ADAM(clipnorm=0.1), {}),
+    "global_clipnorm": (2, lambda: ADAM(global_clipnorm=0.1), {}),
+    "accumulation": (2, lambda: ADAM(gradient_accumulation_steps=2), {}),
+    "own": (2, lambda: Reads(0.1), {}),
+    "regularizer": (2, lambda: narae.optimizers.SGD(0.1), {"kernel_regularizer": "l2"}),
+    "constraint": (0, lambda: narae.optimizers.SGD(0.1), {"kernel_constraint": "max_norm"}),
+}
+
+
+@pytest.mark.parametrize("case", [*STORED, "twice"])
+@pytest.mark.parametrize("eager", [False, True])
+def test_kernels_are_updated_without_their_gradients(case, eager, monkeypatch):
+    """The same weights as from gradients that a GradientTape gives."""
+    stored, make, arguments = STORED.get(case, (3, *STORED["sgd"][1:]))
+
+    class Plain(Sequential):
+        def train_step(self, data):
+            x, y = data
+            with narae.GradientTape() as tape:
+                loss = self.compute_loss(x, y, self(x, training=True))
+            variables = self.trainable_variables
+            self.optimizer.apply(tape.gradient(loss, variables), variables)
+            return {"loss": loss}
+
+    x, y = numbers(16, 40), numbers(16, 50, seed=1)
+    results = []
+    multiplied = []
+    array = ops.gemm.Product.array.fget
+    monkeypatch.setattr(
+        ops.gemm.Product,
+        "array",
+        property(lambda self: (self.factors and multiplied.append(self.shape), array(self))[1]),
+    )
+    for kind in (Plain, Sequential):
+        narae.utils.set_random_seed(1)
+        middle = Twice() if case == "twice" else layers.Dense(40, activation="relu", **arguments)
+        model = kind([Input((40,)), middle, layers.Dense(50, **arguments)])
+        model.compile(make(), "mse", run_eagerly=eager, jit_compile=not eager)
+        for _ in range(4):
+            model.train_on_batch(x, y)
+        results.append(model.get_weights())
+        assert len(multiplied) == (stored * (4 if eager else 1) if kind is Sequential else 0)
+    for one, other in zip(*results):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
 # Names and forms of results
 
 

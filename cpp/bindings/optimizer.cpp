@@ -7,6 +7,14 @@
 namespace narae {
 namespace {
 
+// Whether an update takes x^T dy by its factors.
+template <class T>
+bool takes_factors(const py::array& x, const py::array& dy) {
+  return has_dtype<T>(x) && has_dtype<T>(dy) && x.ndim() == 2 && dy.ndim() == 2 &&
+         x.shape(0) == dy.shape(0) && x.shape(0) <= kFactorTerms<T> && x.shape(1) >= kFactorRows &&
+         dy.shape(1) >= kFactorColumns;
+}
+
 // The arrays of one group of variables, in the order that ops/optimizer.py gives them.
 template <class T>
 class Group {
@@ -20,13 +28,15 @@ class Group {
         learning_rate_("optimizer", "learning_rate", learning_rate),
         iteration_("optimizer", "iteration", iteration),
         scale_("optimizer", "scale", scale),
-        pointers_(std::make_shared<std::vector<const T*>>()) {
+        pointers_(std::make_shared<std::vector<const T*>>()),
+        factors_(std::make_shared<std::vector<Factors<T>>>()) {
     check_layout_rows();
     add_gradients(gradients);
     args = {w_.size(),
             static_cast<std::int64_t>(pointers_->size()),
             layout_.data(),
             pointers_->data(),
+            factors_->data(),
             scale_.data(),
             w_.data(),
             {},
@@ -64,6 +74,13 @@ class Group {
     return in.data();
   }
 
+  // For what reads gradients more than once.
+  void refuse_factors() const {
+    for (const Factors<T>& f : *factors_) {
+      if (f.x) fail_value("optimizer", "gradients that are multiplied out", "factors of one");
+    }
+  }
+
   UpdateArgs<T> args;
 
  private:
@@ -89,13 +106,40 @@ class Group {
                  std::to_string(gradients.size()));
     }
     for (std::size_t i = 0; i < gradients.size(); ++i) {
+      const std::int64_t size = layout_.data()[3 * i + 1];
+      if (py::isinstance<py::tuple>(gradients[i])) {
+        pointers_->push_back(nullptr);
+        factors_->push_back(factors(py::cast<py::tuple>(gradients[i]), size));
+        continue;
+      }
       const OptionalInput<T> g("optimizer", "gradient", gradients[i]);
-      if (g && g->size() != layout_.data()[3 * i + 1]) {
+      if (g && g->size() != size) {
         fail_value("optimizer", "a gradient of its variable's size", shape_text(g->shape()));
       }
       pointers_->push_back(g.data());
+      factors_->push_back({});
     }
-    if (recording()) recording()->keep(pointers_);
+    if (recording()) {
+      recording()->keep(pointers_);
+      recording()->keep(factors_);
+    }
+  }
+
+  // (x, dy), of which x^T dy is the gradient.
+  static Factors<T> factors(const py::tuple& pair, std::int64_t size) {
+    if (pair.size() != 2)
+      fail_value("optimizer", "two factors of a gradient", std::to_string(pair.size()));
+    const Input<T> x("optimizer", "x", pair[0]), dy("optimizer", "dy", pair[1]);
+    if (!takes_factors<T>(x.array(), dy.array()) || x.shape(1) * dy.shape(1) != size) {
+      fail_value("optimizer",
+                 "x of shape (B, K) and dy of shape (B, N), B <= " +
+                     std::to_string(kFactorTerms<T>) + ", K >= " + std::to_string(kFactorRows) +
+                     ", N >= " + std::to_string(kFactorColumns) + ", for " + std::to_string(size) +
+                     " weights",
+                 shape_text(x.shape()) + " and " + shape_text(dy.shape()));
+    }
+    expect_flops(2.0 * static_cast<double>(x.size() * dy.shape(1)));
+    return {x.data(), dy.data(), x.shape(0), x.shape(1), dy.shape(1)};
   }
 
   InOut<T> w_;
@@ -105,6 +149,7 @@ class Group {
   Input<std::int64_t> iteration_;
   OptionalInput<double> scale_;
   std::shared_ptr<std::vector<const T*>> pointers_;
+  std::shared_ptr<std::vector<Factors<T>>> factors_;
 };
 
 // Makes a group of w's dtype out of the arguments that all functions share, for body(group).
@@ -134,7 +179,14 @@ py::object launch_on(const Group<T>& group, int slots, Kernel Optimizer<T>::* ke
 }
 
 template <class T>
+py::object accumulate(const Group<T>& group) {
+  group.refuse_factors();
+  return launch_on(group, 0, &Optimizer<T>::accumulate);
+}
+
+template <class T>
 py::object clip(const Group<T>& group, double limit, bool global) {
+  group.refuse_factors();
   const Optimizer<T>& kernel = kernels<Optimizer<T>>();
   Output<double> scale({static_cast<py::ssize_t>(group.args.count)});
   Workspace<double> partial(kernel.partial_size(group.args.n, group.args.count));
@@ -173,8 +225,11 @@ const Binding optimizer([](py::module_& m) {
   rule("adadelta_update", 2, &F::adadelta, &D::adadelta);
   rule("ftrl_update", 2, &F::ftrl, &D::ftrl);
   rule("lion_update", 1, &F::lion, &D::lion);
+  m.def("takes_factors", [](const py::array& x, const py::array& dy) {
+    return takes_factors<float>(x, dy) || takes_factors<double>(x, dy);
+  });
   rule("nadam_product", 0, &F::nadam_product, &D::nadam_product);
-  rule("accumulate_gradients", 0, &F::accumulate, &D::accumulate);
+  define(m, "accumulate_gradients", [](auto& group) { return accumulate(group); });
   define<double, bool>(m, "clip_gradients", [](auto& group, double limit, bool global) {
     return clip(group, limit, global);
   });

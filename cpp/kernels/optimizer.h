@@ -1,8 +1,9 @@
 // Optimizers: one pass over flat memory updates the weights of all variables of one dtype.
 //
 // The weights w and each slot (m, v, ...) are flat arrays of n elements in which every variable has
-// a segment; the gradients g stay where the backward pass put them, one array per variable. Before
-// the rule, in this order:
+// a segment; the gradients g stay where the backward pass put them, one array per variable, or are
+// given by two factors whose product is never stored: each block of it updates its weights while it
+// is in the cache. Before the rule, in this order:
 //   g = g * factor * scale[variable]                 loss scale, clipping by norm
 //   g = min(max(g, -clip), clip)                     clipping by value
 //   w = w - w * weight_decay * lr                    where the layout says so
@@ -37,11 +38,23 @@ namespace narae {
 // momentum | b1 b2 eps | rho mu eps | eps | rho eps | p l1 l2 l2s beta | b1 b2.
 enum OptimizerHyper { kWeightDecay, kFactor, kClipValue, kAverageMomentum, kRule, kHyperSize = 9 };
 
+// A gradient g = x^T dy, (K, N), of a dense kernel: B <= kFactorTerms, K >= kFactorRows, N >=
+// kFactorColumns.
+template <class T>
+struct Factors {
+  const T *x, *dy;  // (B, K) and (B, N)
+  std::int64_t B, K, N;
+};
+template <class T>
+inline constexpr std::int64_t kFactorTerms = 1536 / sizeof(T);
+inline constexpr std::int64_t kFactorRows = 16, kFactorColumns = 32;
+
 template <class T>
 struct UpdateArgs {
   std::int64_t n, count;       // elements of the flat arrays, variables
   const std::int64_t* layout;  // count rows, rising: first element, size, 1 if weights decay
-  const T* const* g;           // count gradients; nullptr leaves that variable as it is
+  const T* const* g;           // count gradients, or nullptr ...
+  const Factors<T>* factors;   // ... and then the gradient's factors; without x the variable is left
   const double* scale;         // count factors, or nullptr
   T* w;
   T* slots[3];      // in the order in which the formulas name them; nullptr where there is none

@@ -18,6 +18,7 @@ from narae.engine.variable import Variable
 _tapes: list = []  # open tapes, outermost first
 _open = frozenset()  # the same as a set
 _serial = itertools.count()
+_products = False  # see products_kept
 
 
 class Node:
@@ -102,6 +103,32 @@ class _Paused:
 def no_gradients() -> _Paused:
     """Returns a context in which nothing is recorded on any tape."""
     return _Paused()
+
+
+class _KeptProducts:
+    """Sets `keeps_products` for the length of a `with` block."""
+
+    def __enter__(self):
+        global _products
+        self.saved, _products = _products, True
+
+    def __exit__(self, *_):
+        global _products
+        _products = self.saved
+
+
+def products_kept() -> _KeptProducts:
+    """Returns a context for a backward pass whose gradients go straight to an optimizer.
+
+    In it the gradient of a kernel may be a product that is not multiplied out yet
+    (`ops.gemm.Product`).
+    """
+    return _KeptProducts()
+
+
+def keeps_products() -> bool:
+    """Returns whether gradients may be such products."""
+    return _products
 
 
 class GradientTape:

@@ -3,8 +3,11 @@
 import math
 from typing import Any
 
+import numpy as np
+
 from narae import _core
 from narae.engine import Tensor, config, convert_to_tensor, dtypes, is_tracked, op, record
+from narae.engine.tape import keeps_products
 from narae.ops.activation import activation_backward
 from narae.ops.elementwise import cast, multiply, operands, sum_to_shape
 from narae.ops.shape import reshape, transpose
@@ -26,6 +29,47 @@ def _float_operands(x1, x2):
 def _rows(x: Tensor) -> Tensor:
     """Returns (..., N) as a matrix."""
     return x if x.ndim == 2 else reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+
+
+class Product(Tensor):
+    """The gradient `x^T dy` of a dense kernel, multiplied out once somebody reads `array`.
+
+    An optimizer takes its factors instead and updates the weights block by block, while the
+    product is in the cache. Made only where `products_kept()` promises that nobody changes the
+    factors in between.
+    """
+
+    __slots__ = ("_array", "factors")
+
+    def __init__(self, x: Tensor, dy: Tensor) -> None:
+        self.mask = self.node = self._array = None
+        self.factors = x.array, dy.array  # None once multiplied out
+
+    @property
+    def array(self) -> np.ndarray:
+        """The values."""
+        if self.factors is not None:
+            self._array = _core.matmul(*self.factors, True, False)
+            self.factors = None
+        return self._array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        return self.array.shape if self.factors is None else tuple(f.shape[1] for f in self.factors)
+
+    @property
+    def dtype(self) -> str:
+        """Name of the dtype."""
+        return dtypes.name_of((self._array if self.factors is None else self.factors[0]).dtype)
+
+
+def _kernel_gradient(x: Tensor, dy: Tensor) -> Tensor:
+    """Returns x^T dy, as a Product where its factors are smaller than it."""
+    (b, k), n = x.shape, dy.shape[1]
+    if keeps_products() and b * (k + n) <= k * n:
+        return Product(x, dy)
+    return _product(x, dy, True, False)
 
 
 def _product(a: Tensor, b: Tensor, ta: bool = False, tb: bool = False) -> Tensor:
@@ -132,7 +176,7 @@ def _dense(x, w, b, activation):
                 dz = Tensor(getattr(_core, f"{activation}_backward")(dy.array, y))
         dx = _product(dz, w, False, True) if wanted[0] else None
         flat = _rows(dz)
-        dw = _product(_rows(x), flat, True, False) if wanted[1] else None
+        dw = _kernel_gradient(_rows(x), flat) if wanted[1] else None
         if b is None:
             return dx, dw
         return dx, dw, sum_to_shape(flat, b.shape) if wanted[2] else None

@@ -9,6 +9,7 @@ import contextlib
 import numpy as np
 
 from narae import _core
+from narae.engine.tensor import Tensor
 from narae.engine.variable import Variable
 
 _ALIGNMENT = 64  # bytes: a segment starts where a SIMD register may start
@@ -95,6 +96,29 @@ class FlatGroup:
             yield w
             _core.assign(self.w, _core.cast(w, self.dtype))
 
+    def operands(self, gradients: list[Tensor | None], several_reads: bool) -> list:
+        """Returns gradients as kernels take them: an array, two factors, or None.
+
+        Args:
+            gradients: one per variable.
+            several_reads: whether more than the update will read them. Then, and for accumulators,
+                and where a factor is a variable itself, products are multiplied out.
+        """
+
+        def operand(gradient):
+            factors = getattr(gradient, "factors", None)
+            if (
+                factors is None
+                or several_reads
+                or self.accumulated
+                or not _core.takes_factors(*factors)
+                or any(np.may_share_memory(self.w, factor) for factor in factors)
+            ):
+                return None if gradient is None else gradient.array
+            return factors
+
+        return [operand(gradient) for gradient in gradients]
+
     def clip(self, gradients: list, limit: float, together: bool) -> np.ndarray:
         """Returns a factor per gradient that brings its norm, or that of all, down to `limit`."""
         with self._weights() as w:
@@ -116,7 +140,8 @@ class FlatGroup:
 
         Args:
             rule: `"adam"`, ...: the name of a kernel in cpp/kernels/optimizer.h.
-            gradients: an array per variable, or None to leave that variable as it is.
+            gradients: per variable an array, two factors `x` and `dy` of `x^T dy`, or None to
+                leave that variable as it is.
             scale: what `clip` gave.
         """
         product = None if self.product is None else self.product.array

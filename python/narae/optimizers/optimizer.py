@@ -395,7 +395,8 @@ class Optimizer:
     def _update_by_kernel(self, gradients: list[Tensor | None]) -> None:
         for group in self._groups:
             own = [gradients[self._index[id(v)]] for v in group.variables]
-            arrays = group.accumulate([None if g is None else g.array for g in own])
+            several = self.clipnorm is not None or self.global_clipnorm is not None
+            arrays = group.accumulate(group.operands(own, several))
             scale = None
             if self.clipnorm is not None:
                 scale = group.clip(arrays, self.clipnorm, together=False)

@@ -16,7 +16,7 @@ import numpy as np
 
 from narae.engine import tape, tree
 from narae.engine.recording import RecordedStep, is_recording
-from narae.engine.tape import GradientTape
+from narae.engine.tape import GradientTape, products_kept
 from narae.engine.tensor import KerasTensor, Tensor
 from narae.layers.layer import calls_are_watched, trainable_changes
 from narae.training.arrays import (
@@ -294,7 +294,8 @@ class Trainer:
         self._track_loss(loss, x)
         variables = self.trainable_variables
         if variables:
-            gradients = tape.gradient(scaled, variables)
+            with products_kept():
+                gradients = tape.gradient(scaled, variables)
             self.optimizer.apply(gradients, variables)
         else:
             warnings.warn("The model has no trainable weights.", stacklevel=2)
