@@ -19,6 +19,7 @@ SIZES = [
     (4, 0, 5), (1, 300, 784), (2, 141, 400), (1, 2100, 520), (2, 2101, 1030), (200, 300, 500),
     (40, 512, 64), (169, 700, 390), (1, 17, 40), (2, 391, 30), (20, 1090, 520), (33, 1031, 600),
     (8, 50, 1024), (20, 50, 1024), (4, 4100, 1100), (170, 2100, 400), (169, 790, 1024),
+    (301, 905, 7), (4100, 67, 16),  # few terms, more sums than L2 holds
 ]  # fmt: skip
 
 
@@ -70,6 +71,12 @@ def test_matmul(isa, sa, sb, dtype):
     expected = reference.matmul_backward(*wide(dy, a, b))
     scale = magnitudes(reference.matmul_backward, dy, a, b)
     assert_close(got, expected, "gemm", scale=scale)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_outputs_past_the_caches(isa, dtype):
+    a, b = randn((1025, 1), dtype), randn((1, 4096), dtype, seed=1)
+    np.testing.assert_array_equal(_core.matmul(a, b), a * b)
 
 
 def test_matmul_of_integers():

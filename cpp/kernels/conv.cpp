@@ -589,8 +589,8 @@ struct PointwiseFilterGradient {
             ahead.a = {reinterpret_cast<const char*>(x_c + last), C * kSize, kRun * C * kSize};
           }
           if (c == 0) ahead.b = {last_line(next), F * kSize, kRun * F * kSize};
-          tile<T, false>(smaller(kMR, C - c), cols, depth, x_c, 1, C, strip, kNR<T>,
-                         dw + c * F + f, F, p > range.begin, nullptr, &ahead);
+          tile<T, false>(smaller(kMR, C - c), cols, depth, x_c, 1, C, strip, kNR<T>, dw + c * F + f,
+                         F, p > range.begin, nullptr, &ahead);
         }
       }
     }

@@ -45,11 +45,11 @@ constexpr int kRowSums = kMR > 8 ? 24 : 12;
 template <class T, int kRows, int R = kRowSums / kRows>
 void row_strip(int registers, std::int64_t cols, std::int64_t K, const T* a, std::int64_t a_row,
                std::int64_t a_col, const T* b, std::int64_t b_row, T* c, std::int64_t c_row,
-               bool accumulate) {
+               bool accumulate, bool streamed) {
   if constexpr (R > 1) {
     if (registers < R) {
       return row_strip<T, kRows, R - 1>(registers, cols, K, a, a_row, a_col, b, b_row, c, c_row,
-                                        accumulate);
+                                        accumulate, streamed);
     }
   }
   const auto column = [&](int j) { return j < R - 1 ? j * kLanes<T> : cols - kLanes<T>; };
@@ -69,13 +69,16 @@ void row_strip(int registers, std::int64_t cols, std::int64_t K, const T* a, std
     for (int j = 0; j < R; ++j)
       acc[i][j] = accumulate ? load(c_i + column(j)) + acc[i][j] : acc[i][j];
     NARAE_UNROLL
-    for (int j = 0; j < R; ++j) store(c_i + column(j), acc[i][j]);
+    for (int j = 0; j < R; ++j) {
+      streamed ? stream(c_i + column(j), acc[i][j]) : store(c_i + column(j), acc[i][j]);
+    }
   }
 }
 
 // Columns [n0, n1) of one or two rows, at least a register of them, in equal strips.
 template <class T, int kRows>
-void row_strips(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t n0, std::int64_t n1) {
+void row_strips(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t n0, std::int64_t n1,
+                bool streamed = false) {
   const std::int64_t registers = (n1 - n0 + kLanes<T> - 1) / kLanes<T>, most = kRowSums / kRows;
   const std::int64_t strips = (registers + most - 1) / most;
   for (std::int64_t i = 0; i < strips; ++i) {
@@ -84,7 +87,7 @@ void row_strips(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t n0, std::i
     for (std::int64_t k = 0; k < p.K; k += kKC<T>) {
       row_strip<T, kRows>(static_cast<int>(last - first), cols, smaller(kKC<T>, p.K - k),
                           p.a + m0 * p.a_row + k * p.a_col, p.a_row, p.a_col, p.b + k * p.b_row + n,
-                          p.b_row, p.c + m0 * p.N + n, p.N, k > 0);
+                          p.b_row, p.c + m0 * p.N + n, p.N, k > 0, streamed);
     }
   }
 }
@@ -128,16 +131,32 @@ bool rows_share_set(const MatmulArgs<T>& p) {
 // 0.96 instead of 1.14 ms.
 constexpr std::int64_t kRowsAhead = 96;
 
+// Few terms and many sums: C is what moves, and is written row by row and past the caches if large.
+template <class T>
+bool has_short_sums(const MatmulArgs<T>& p) {
+  return p.K <= 16 && p.N >= 4 * kLanes<T> && leaves_cache<T>(p.M * p.N / 4);
+}
+
+template <class T>
+void short_sums(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, std::int64_t n0,
+                std::int64_t n1) {
+  const bool streamed = !p.bias && !p.activate && may_stream(p.c, p.M * p.N, p.N);
+  for (std::int64_t m = m0; m < m1; m += 2) {
+    const std::int64_t end = smaller(m + 2, m1);
+    (end - m == 1 ? row_strips<T, 1> : row_strips<T, 2>)(p, m, n0, n1, streamed);
+    add_bias(p, m, end, n0, n1);
+    activate(p, m, end, n0, n1);
+  }
+  if (streamed) finish_streaming();
+}
+
 // Rows [m0, m1), columns [n0, n1) with A read where it is; B too when its rows are contiguous, but
 // for a ragged last strip unless kReadsParts. Splits the sum as the blocked product does.
 template <class T>
 void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, std::int64_t n0,
                     std::int64_t n1) {
-  if (m1 - m0 <= 2 && p.b_col == 1 && n1 - n0 >= kLanes<T>) {
-    (m1 - m0 == 1 ? row_strips<T, 1> : row_strips<T, 2>)(p, m0, n0, n1);
-    add_bias(p, m0, m1, n0, n1);
-    return activate(p, m0, m1, n0, n1);
-  }
+  if ((m1 - m0 <= 2 || has_short_sums(p)) && p.b_col == 1 && n1 - n0 >= kLanes<T>)
+    return short_sums(p, m0, m1, n0, n1);
   T* strip = static_cast<T*>(scratch());
   const StridedB<T> source_b{p.b, p.b_row, p.b_col};
   // Rows so far apart fall into the same few sets of the first cache. Measured on Zen 5 at

@@ -256,6 +256,7 @@ inline void pack_transposed(const T* from, std::int64_t row, std::int64_t depth,
       Vec<Packed<T>> square[kVL];
       NARAE_UNROLL
       for (int i = 0; i < kVL; ++i) {
+        __builtin_prefetch(from + (i0 + i) * row + 512 / sizeof(T), 0, 2);
         square[i] = i0 + i < count ? load_run(from + (i0 + i) * row, lanes) : Vec<Packed<T>>{};
       }
       transpose<Packed<T>>(square);
