@@ -238,6 +238,8 @@ def op(function):
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
         for x in args:
+            if type(x) is Tensor:  # most are
+                continue
             if isinstance(x, KerasTensor) or (isinstance(x, (list, tuple)) and _holds(x)):
                 return OpOperation(wrapper).symbolic_call(*args, **kwargs)
         if kwargs and has_symbolic((), kwargs):

@@ -20,8 +20,9 @@ _FUSED = ("relu", "sigmoid", "tanh")  # activations whose derivative follows fro
 def _float_operands(x1, x2):
     """Returns both in their common float dtype, and the dtype that the product is to have."""
     a, b = operands(x1, x2)
-    if dtypes.is_float(a.dtype):
-        return a, b, a.dtype
+    dtype = a.dtype
+    if dtypes.is_float(dtype):
+        return a, b, dtype
     wanted = "int32" if a.dtype in ("bool", "uint8") else a.dtype
     return cast(a, "float64"), cast(b, "float64"), wanted  # exact below 2**53
 
@@ -111,22 +112,24 @@ def matmul(x1: Any, x2: Any) -> Tensor:
     array([[11.]], dtype=float32)
     """
     a, b, wanted = _float_operands(x1, x2)
+    matrices = a.array.ndim > 1 and b.array.ndim > 1
+    c = _product(a, b) if matrices else _product_with_vector(a, b)
+    return c if c.dtype == wanted else cast(c, wanted)
+
+
+def _product_with_vector(a: Tensor, b: Tensor) -> Tensor:
+    """A product in which a vector stands for a matrix of one row, or of one column."""
     if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
         raise ValueError(
             "narae.ops.matmul: expected inner dimensions that agree. "
             f"Received: x1.shape={a.shape}, x2.shape={b.shape}"
         )
-    vectors = a.ndim == 1, b.ndim == 1
-    if vectors[0]:
-        a = reshape(a, (1, *a.shape))
-    if vectors[1]:
-        b = reshape(b, (*b.shape, 1))
+    rows = () if a.ndim == 1 else a.shape[-2:-1]
+    columns = () if b.ndim == 1 else b.shape[-1:]
+    a = a if rows else reshape(a, (1, *a.shape))
+    b = b if columns else reshape(b, (*b.shape, 1))
     c = _product(a, b)
-    if any(vectors):
-        *batch, m, n = c.shape
-        rows = () if vectors[0] else (m,)
-        c = reshape(c, (*batch, *rows, *(() if vectors[1] else (n,))))
-    return c if c.dtype == wanted else cast(c, wanted)
+    return reshape(c, (*c.shape[:-2], *rows, *columns))
 
 
 @op

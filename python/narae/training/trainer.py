@@ -230,14 +230,15 @@ class Trainer:
 
     def _in_order(self, logs: dict):
         """The values as a list: the loss, then the metrics as compiled, then the rest."""
+        if len(logs) == 1:
+            return next(iter(logs.values()))
         names = []
         for metric in self.metrics:
             inner = metric.metrics if isinstance(metric, CompiledMetrics) else [metric]
             names.extend(m.name for m in inner)
         names = [name for name in dict.fromkeys(names) if name in logs]
         names += [name for name in sorted(logs) if name not in names]
-        values = [logs[name] for name in names]
-        return values[0] if len(values) == 1 else values
+        return [logs[name] for name in names]
 
     # One step; these may be overridden
 
