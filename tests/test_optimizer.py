@@ -371,20 +371,24 @@ def test_factors_and_arrays_do_not_depend_on_threads():
 
 def test_operands_multiply_out_what_the_kernels_do_not_take():
     bench = Bench(shapes=[(20, 40), (20, 40), (20, 8), (7,), (3,)])
-    x, dy = (Tensor(randn((4, n))) for n in (20, 40))
-    of_variable = Tensor(bench.group.w[:160].reshape(4, 40))
+    x, dy = (Tensor(randn((16, n))) for n in (20, 40))
+    of_variable = Tensor(bench.group.w[:640].reshape(16, 40))
     vector = Tensor(randn((7,)))
 
     def gradients():
-        small = Product(x, Tensor(randn((4, 8))))
+        small = Product(x, Tensor(randn((16, 8))))
         return [Product(x, dy), Product(x, of_variable), small, vector, None]
 
     taken, aliased, small, array, none = bench.group.operands(gradients(), False)
     assert taken == (x.array, dy.array) and array is vector.array and none is None
     np.testing.assert_allclose(aliased, x.array.T @ of_variable.array, rtol=1e-5, atol=1e-6)
     assert small.shape == (20, 8)
-    for several, accumulated in ((True, []), (False, [np.zeros(1)])):
-        bench.group.accumulated = accumulated
+    for several, accumulated, slots in (
+        (True, [], []),
+        (False, [np.zeros(1)], []),
+        (False, [], [bench.group.w]),  # 16 samples are few for a rule with a slot
+    ):
+        bench.group.accumulated, bench.group.slots = accumulated, slots
         first = bench.group.operands(gradients(), several)[0]
         np.testing.assert_allclose(first, x.array.T @ dy.array, rtol=1e-5, atol=1e-6)
 

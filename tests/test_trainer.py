@@ -102,8 +102,8 @@ class Twice(layers.Layer):
     """Dense kernels used twice, and one whose input is a variable."""
 
     def build(self, shape):
-        self.kernel = self.add_weight((40, 40), "glorot_uniform", name="kernel")
-        self.other = self.add_weight((16, 40), "ones", name="other")
+        self.kernel = self.add_weight((200, 200), "glorot_uniform", name="kernel")
+        self.other = self.add_weight((80, 200), "ones", name="other")
 
     def call(self, x):
         h = ops.gemm.dense(ops.tanh(ops.gemm.dense(x, self.kernel)), self.kernel)
@@ -146,7 +146,7 @@ def test_kernels_are_updated_without_their_gradients(case, eager, monkeypatch):
             self.optimizer.apply(tape.gradient(loss, variables), variables)
             return {"loss": loss}
 
-    x, y = numbers(16, 40), numbers(16, 50, seed=1)
+    x, y = numbers(80, 200), numbers(80, 200, seed=1)
     results = []
     multiplied = []
     array = ops.gemm.Product.array.fget
@@ -157,8 +157,8 @@ def test_kernels_are_updated_without_their_gradients(case, eager, monkeypatch):
     )
     for kind in (Plain, Sequential):
         narae.utils.set_random_seed(1)
-        middle = Twice() if case == "twice" else layers.Dense(40, activation="relu", **arguments)
-        model = kind([Input((40,)), middle, layers.Dense(50, **arguments)])
+        middle = Twice() if case == "twice" else layers.Dense(200, activation="relu", **arguments)
+        model = kind([Input((200,)), middle, layers.Dense(200, **arguments)])
         model.compile(make(), "mse", run_eagerly=eager, jit_compile=not eager)
         for _ in range(4):
             model.train_on_batch(x, y)

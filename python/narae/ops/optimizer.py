@@ -104,6 +104,8 @@ class FlatGroup:
             several_reads: whether more than the update will read them. Then, and for accumulators,
                 and where a factor is a variable itself, products are multiplied out.
         """
+        slots = sum(slot is not None for slot in self.slots)
+        least = 16 * (1 + 2 * slots)  # samples: shorter sums don't hide that weights are fetched
 
         def operand(gradient):
             factors = getattr(gradient, "factors", None)
@@ -111,6 +113,7 @@ class FlatGroup:
                 factors is None
                 or several_reads
                 or self.accumulated
+                or len(factors[0]) < least
                 or not _core.takes_factors(*factors)
                 or any(np.may_share_memory(self.w, factor) for factor in factors)
             ):
