@@ -28,7 +28,7 @@ def mean_squared_error(y_true: Any, y_pred: Any) -> Tensor:
     narae.Tensor([0.5], shape=(1,), dtype=float32)
     """
     y_true, y_pred = _pair(y_true, y_pred)
-    return ops.mean(ops.square(y_pred - y_true), axis=-1)
+    return ops.mean_squared_error(y_true, y_pred)
 
 
 def mean_absolute_error(y_true: Any, y_pred: Any) -> Tensor:

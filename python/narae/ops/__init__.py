@@ -22,5 +22,6 @@ from narae.ops.reduce import *  # noqa: F403
 from narae.ops.shape import *  # noqa: F403
 from narae.ops.softmax import *  # noqa: F403
 from narae.ops.sort import *  # noqa: F403
+from narae.ops.squared_error import *  # noqa: F403
 
 install_operators(globals())
