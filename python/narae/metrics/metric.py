@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from narae import initializers, ops
+import numpy as np
+
+from narae import initializers
 from narae.engine import config, naming
 from narae.engine.tensor import Tensor
 from narae.engine.variable import Variable
@@ -102,7 +104,7 @@ class Metric:
     def reset_state(self) -> None:
         """Sets the state back to zeros."""
         for variable in self.variables:
-            variable.assign(ops.zeros(variable.shape, dtype=variable.dtype))
+            variable.assign(Tensor(np.zeros_like(variable.array)))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Adds a batch and gives the value so far."""
