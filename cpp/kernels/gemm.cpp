@@ -282,11 +282,13 @@ static_assert((kMC + kNCInScratch) * kKC<double> * sizeof(double) <= kScratchByt
 static_assert(kNC % kNR<float> == 0 && kNCInScratch % kNR<float> == 0);
 
 // Packing B pays when it has many rows of A to serve and leaves L2, or is larger still and lies in
-// rows of which a strip takes two cache lines.
+// rows of which a strip takes two cache lines. B transposed is packed in any case: once for all
+// rows, unless one block has them all or B is too small to share.
 template <class T>
 bool is_small(const MatmulArgs<T>& p) {
   const bool wide = p.b_col == 1 && kNR<T> * sizeof(T) >= 2 * kLine;
-  return p.M <= 128 || p.N * p.K <= (wide ? 3 << 20 : 1 << 20) / static_cast<int>(sizeof(T));
+  const int most = wide ? 3 << 20 : p.b_col == 1 ? 1 << 20 : 1 << 17;
+  return p.M <= (p.b_col == 1 ? 128 : kMC) || p.N * p.K <= most / static_cast<int>(sizeof(T));
 }
 
 // Rows [m0, m0 + rows) and terms [k0, k0 + depth) of A times the packed columns [n0, n0 + cols) of
