@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import narae
-from narae import Input, Model, Sequential, layers, ops
+from narae import Input, Model, Sequential, _core, layers, ops
 
 
 def numbers(*shape, seed=0):
@@ -136,6 +136,8 @@ STORED = {
 def test_kernels_are_updated_without_their_gradients(case, eager, monkeypatch):
     """The same weights as from gradients that a GradientTape gives."""
     stored, make, arguments = STORED.get(case, (3, *STORED["sgd"][1:]))
+    if _core.isa() == "base":  # gains from no factors
+        stored = 4 if case == "twice" else 2
 
     class Plain(Sequential):
         def train_step(self, data):

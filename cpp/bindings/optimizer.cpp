@@ -7,9 +7,9 @@
 namespace narae {
 namespace {
 
-// Whether an update takes x^T dy by its factors.
+// Whether an update can take x^T dy by its factors.
 template <class T>
-bool takes_factors(const py::array& x, const py::array& dy) {
+bool are_factors(const py::array& x, const py::array& dy) {
   return has_dtype<T>(x) && has_dtype<T>(dy) && x.ndim() == 2 && dy.ndim() == 2 &&
          x.shape(0) == dy.shape(0) && x.shape(0) <= kFactorTerms<T> && x.shape(1) >= kFactorRows &&
          dy.shape(1) >= kFactorColumns;
@@ -130,13 +130,13 @@ class Group {
     if (pair.size() != 2)
       fail_value("optimizer", "two factors of a gradient", std::to_string(pair.size()));
     const Input<T> x("optimizer", "x", pair[0]), dy("optimizer", "dy", pair[1]);
-    if (!takes_factors<T>(x.array(), dy.array()) || x.shape(1) * dy.shape(1) != size) {
-      fail_value("optimizer",
-                 "x of shape (B, K) and dy of shape (B, N), B <= " +
-                     std::to_string(kFactorTerms<T>) + ", K >= " + std::to_string(kFactorRows) +
-                     ", N >= " + std::to_string(kFactorColumns) + ", for " + std::to_string(size) +
-                     " weights",
-                 shape_text(x.shape()) + " and " + shape_text(dy.shape()));
+    if (!are_factors<T>(x.array(), dy.array()) || x.shape(1) * dy.shape(1) != size) {
+      fail_value(
+          "optimizer",
+          "x of shape (B, K) and dy of shape (B, N), B <= " + std::to_string(kFactorTerms<T>) +
+              ", K >= " + std::to_string(kFactorRows) + ", N >= " + std::to_string(kFactorColumns) +
+              ", for " + std::to_string(size) + " weights",
+          shape_text(x.shape()) + " and " + shape_text(dy.shape()));
     }
     expect_flops(2.0 * static_cast<double>(x.size() * dy.shape(1)));
     return {x.data(), dy.data(), x.shape(0), x.shape(1), dy.shape(1)};
@@ -225,8 +225,10 @@ const Binding optimizer([](py::module_& m) {
   rule("adadelta_update", 2, &F::adadelta, &D::adadelta);
   rule("ftrl_update", 2, &F::ftrl, &D::ftrl);
   rule("lion_update", 1, &F::lion, &D::lion);
-  m.def("takes_factors", [](const py::array& x, const py::array& dy) {
-    return takes_factors<float>(x, dy) || takes_factors<double>(x, dy);
+  // ... and one by a rule with so many slots should.
+  m.def("takes_factors", [](const py::array& x, const py::array& dy, int slots) {
+    return (are_factors<float>(x, dy) || are_factors<double>(x, dy)) &&
+           kernels<Optimizer<float>>().gains_from_factors(x.shape(0), slots);
   });
   rule("nadam_product", 0, &F::nadam_product, &D::nadam_product);
   define(m, "accumulate_gradients", [](auto& group) { return accumulate(group); });

@@ -276,6 +276,15 @@ static_assert(kFactorTerms<float> == kKC<float> && kFactorTerms<double> == kKC<d
               "sums in one part are those of a product of its own");
 static_assert(kFactorRows >= kMR && kFactorColumns >= kNR<float>);
 
+// Each run of terms asks for a part of one array, and a tile must find them all when it updates:
+// with 32 samples and adam 4096x4096 weights took 29 instead of 22 ms. Without fused multiply-adds
+// sums do not stay in the registers: 128 samples, adam, 784x256 2.2 instead of 1.6 ms.
+#if defined(__FMA__) || defined(__aarch64__)
+bool gains_from_factors(std::int64_t B, int slots) { return B >= kRun * (1 + 2 * slots); }
+#else
+bool gains_from_factors(std::int64_t, int) { return false; }
+#endif
+
 // acc = a tile of x^T dy from (m, n) on. Each run of terms asks for the tile's part of one of w and
 // the slots, which begin at `first` in it.
 template <class T, int NV, class Rule>
@@ -468,6 +477,7 @@ constexpr Optimizer<T> kTable = {update<T, Sgd<T>>,
                                  update<T, Adadelta<T>>,
                                  update<T, Ftrl<T>>,
                                  update<T, Lion<T>>,
+                                 gains_from_factors,
                                  nadam_product<T>,
                                  accumulate<T>,
                                  clip<T>,

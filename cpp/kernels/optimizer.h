@@ -54,8 +54,8 @@ struct UpdateArgs {
   std::int64_t n, count;       // elements of the flat arrays, variables
   const std::int64_t* layout;  // count rows, rising: first element, size, 1 if weights decay
   const T* const* g;           // count gradients, or nullptr ...
-  const Factors<T>* factors;   // ... and then the gradient's factors; without x the variable is left
-  const double* scale;         // count factors, or nullptr
+  const Factors<T>* factors;  // ... and then the gradient's factors; without x the variable is left
+  const double* scale;        // count factors, or nullptr
   T* w;
   T* slots[3];      // in the order in which the formulas name them; nullptr where there is none
   double* product;  // nadam: p, advanced by nadam_product before the update
@@ -70,6 +70,9 @@ struct Optimizer {
   using Update = void (*)(const UpdateArgs<T>&);
   Update sgd, momentum, nesterov, adam, amsgrad, nadam, adamax, rmsprop, adagrad, adadelta, ftrl,
       lion;
+  // Whether a rule with so many slots gains from the factors of B samples, rather than their
+  // product.
+  bool (*gains_from_factors)(std::int64_t B, int slots);
   void (*nadam_product)(const UpdateArgs<T>& args);  // p = p u(t)
   // w += g, at every iteration: the accumulator of gradients is passed as w.
   void (*accumulate)(const UpdateArgs<T>& args);

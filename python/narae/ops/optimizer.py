@@ -105,7 +105,6 @@ class FlatGroup:
                 and where a factor is a variable itself, products are multiplied out.
         """
         slots = sum(slot is not None for slot in self.slots)
-        least = 16 * (1 + 2 * slots)  # samples: shorter sums don't hide that weights are fetched
 
         def operand(gradient):
             factors = getattr(gradient, "factors", None)
@@ -113,8 +112,7 @@ class FlatGroup:
                 factors is None
                 or several_reads
                 or self.accumulated
-                or len(factors[0]) < least
-                or not _core.takes_factors(*factors)
+                or not _core.takes_factors(*factors, slots)
                 or any(np.may_share_memory(self.w, factor) for factor in factors)
             ):
                 return None if gradient is None else gradient.array
