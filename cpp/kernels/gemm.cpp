@@ -211,8 +211,8 @@ void for_blocks(std::int64_t M, std::int64_t N, std::int64_t rows, std::int64_t 
 
 // One or a few rows times a B that comes from memory, which is read as it lies: eight rows side by
 // side, each fetched 1 KiB ahead, where the hardware helps, else row after row with the eighth one
-// below fetched. The sums of each block of K are kept apart and added in the end. 1x4096x4096 on Zen
-// 4: 2.4 ms, row after row 6.2; on Zen 5 the latter reads 47 GB/s, strip by strip 13.
+// below fetched. The sums of each block of K are kept apart and added in the end. 1x4096x4096 on
+// Zen 4: 2.4 ms, row after row 6.2; on Zen 5 the latter reads 47 GB/s, strip by strip 13.
 constexpr std::int64_t kStreamedColumns = 4096, kStreamedRows = 8;
 
 template <class T>
