@@ -1,4 +1,4 @@
-"""The mean squared error over the last axis, and its gradient with respect to predictions."""
+"""The mean squared error over the last axis, and its gradients."""
 
 from harness import Case, functional, jnp, main, randn
 from narae import ops

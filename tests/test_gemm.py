@@ -19,7 +19,7 @@ SIZES = [
     (4, 0, 5), (1, 300, 784), (2, 141, 400), (1, 2100, 520), (2, 2101, 1030), (200, 300, 500),
     (40, 512, 64), (169, 700, 390), (1, 17, 40), (2, 391, 30), (20, 1090, 520), (33, 1031, 600),
     (8, 50, 1024), (20, 50, 1024), (4, 4100, 1100), (170, 2100, 400), (169, 790, 1024),
-    (301, 905, 7), (4100, 67, 16),  # few terms, more sums than L2 holds
+    (301, 905, 7), (4100, 67, 16), (1201, 907, 7),  # few terms, sums of 1 and 4 MiB
 ]  # fmt: skip
 
 
@@ -77,6 +77,10 @@ def test_matmul(isa, sa, sb, dtype):
 def test_outputs_past_the_caches(isa, dtype):
     a, b = randn((1025, 1), dtype), randn((1, 4096), dtype, seed=1)
     np.testing.assert_array_equal(_core.matmul(a, b), a * b)
+    a, b = randn((1025, 5), dtype), randn((5, 4096), dtype, seed=1)
+    y = _core.matmul(a, b)
+    assert_close(y, a.astype("f8") @ b, "gemm", scale=magnitudes(np.matmul, a, b))
+    np.testing.assert_array_equal(_core.matmul(a[7:8], b)[0], y[7])  # a row computed alone
 
 
 def test_matmul_of_integers():

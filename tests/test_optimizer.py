@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 
 from helpers import randn
 from narae import _core
@@ -323,7 +324,9 @@ RULES = {
     "lion": (1, (0.9, 0.99)), "nadam": (2, (B1, B2, EPS)),
 }  # fmt: skip
 # (B, K, N): the least; edges of one row or column, of less and more than a register; long sums.
-FACTORS = [(1, 16, 32), (5, 29, 33), (33, 43, 75), (17, 100, 41), (192, 31, 64), (0, 17, 50)]
+FACTORS = [
+    (1, 16, 32), (5, 29, 33), (33, 43, 75), (19, 30, 55), (17, 100, 41), (192, 31, 64), (0, 17, 50),
+]  # fmt: skip
 
 
 @dtypes
@@ -369,41 +372,31 @@ def test_factors_and_arrays_do_not_depend_on_threads():
     np.testing.assert_array_equal(*results)
 
 
-def test_operands_multiply_out_what_the_kernels_do_not_take(isa):
-    bench = Bench(shapes=[(20, 40), (20, 40), (20, 8), (7,), (3,)])
+def test_a_product_of_a_variable_is_multiplied_out():
+    bench = Bench(shapes=[(20, 40), (20, 40), (7,), (3,)])
     x, dy = (Tensor(randn((16, n))) for n in (20, 40))
-    of_variable = Tensor(bench.group.w[:640].reshape(16, 40))
-    vector = Tensor(randn((7,)))
-
-    def gradients():
-        small = Product(x, Tensor(randn((16, 8))))
-        return [Product(x, dy), Product(x, of_variable), small, vector, None]
-
-    taken, aliased, small, array, none = bench.group.operands(gradients(), False)
-    assert array is vector.array and none is None
-    if isa == "base":  # gains from no factors
-        np.testing.assert_allclose(taken, x.array.T @ dy.array, rtol=1e-5, atol=1e-6)
-    else:
-        assert taken == (x.array, dy.array)
+    of_variable, vector = Tensor(bench.group.w[:640].reshape(16, 40)), Tensor(randn((7,)))
+    gradients = [Product(x, dy), Product(x, of_variable), vector, None]
+    taken, aliased, array, none = bench.group.for_kernels(gradients)
+    assert taken == (x.array, dy.array) and array is vector.array and none is None
     np.testing.assert_allclose(aliased, x.array.T @ of_variable.array, rtol=1e-5, atol=1e-6)
-    assert small.shape == (20, 8)
-    for several, accumulated, slots in (
-        (True, [], []),
-        (False, [np.zeros(1)], []),
-        (False, [], [bench.group.w]),  # 16 samples are few for a rule with a slot
-    ):
-        bench.group.accumulated, bench.group.slots = accumulated, slots
-        first = bench.group.operands(gradients(), several)[0]
-        np.testing.assert_allclose(first, x.array.T @ dy.array, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("slots", "least"), [(0, 16), (1, 48), (2, 80)])
+def test_factors_of_few_samples_are_not_worth_it(isa, slots, least):
+    for samples in (least - 1, least):
+        x, dy = randn((samples, 20)), randn((samples, 40))
+        assert _core.takes_factors(x, dy, slots) == (samples == least and isa != "base")
 
 
 def test_a_product_is_a_tensor():
     x, dy = (Tensor(randn((4, n), "float64")) for n in (3, 5))
     product = Product(x, dy)
-    assert (product.shape, product.dtype) == ((3, 5), "float64") and product.factors
+    about = (3, 5), "float64", 2, 15
+    assert (product.shape, product.dtype, product.ndim, product.size) == about and product.factors
     np.testing.assert_allclose((product + 0.0).numpy(), x.array.T @ dy.array, rtol=1e-13)
     assert product.factors is None and product.array is product.array
-    assert (product.shape, product.dtype, product.ndim, product.size) == ((3, 5), "float64", 2, 15)
+    assert (product.shape, product.dtype, product.ndim, product.size) == about
 
 
 def test_flat_memory():
@@ -431,7 +424,7 @@ def test_flat_memory():
     [
         ({"gradients": []}, "expected 1 gradients. Received: 0"),
         ({"gradients": [np.ones(4, "float32")]}, "gradient of its variable's size"),
-        ({"gradients": [(np.ones((2, 3), "float32"),)]}, "two factors of a gradient"),
+        ({"gradients": [(np.ones((2, 3), "float32"),)]}, "two arrays as factors of a gradient"),
         (
             {"gradients": [(np.ones((2, 16), "float32"), np.ones((2, 32), "float32"))]},
             r"B <= 384, K >= 16, N >= 32, for 3 weights. Received: \(2, 16\) and \(2, 32\)",
@@ -472,10 +465,13 @@ def test_binding_refuses(change, message):
         (np.ones((2, 16)), np.ones((2, 31))),
         (np.ones(16), np.ones((2, 32))),
         (np.ones((2, 16), "float32"), np.ones((2, 32))),
+        (np.ones((2, 16), bfloat16), np.ones((2, 32), bfloat16)),
+        (np.ones((2, 16)), np.ones((2, 32)).tolist()),
     ],
 )
 def test_binding_refuses_factors(x, dy):
-    assert not _core.takes_factors(x, dy, 0)
+    if isinstance(dy, np.ndarray):
+        assert not _core.takes_factors(x, dy, 0)
     rest = ([], np.ones(9), np.ones((), "float32"), np.zeros((), "int64"), 1, None, None)
     with pytest.raises((ValueError, TypeError), match="optimizer"):
         _core.sgd_update(np.ones(512), np.array([[0, 512, 1]]), [(x, dy)], *rest)

@@ -33,6 +33,35 @@ def test_kernels(isa, shape, dtype):
     assert_close(got, expected, "elementwise", (scale, scale))
 
 
+def test_no_columns(isa):
+    empty = np.ones((2, 0), "float32")
+    assert np.isnan(_core.squared_error_forward(empty, empty)).all()
+    assert _core.squared_error_backward(np.ones(2, "float32"), empty, empty).shape == (2, 0)
+
+
+def test_threads_and_replay():
+    t, p, dy = randn((70000, 3)), randn((70000, 3), seed=1), randn((70000,), seed=2)
+    results = []
+    before = _core.num_threads()
+    recording = _core.Recording()
+    try:
+        for threads in (1, 3):
+            _core.set_num_threads(threads)
+            recording = _core.Recording()
+            recording.begin()
+            y, dp = _core.squared_error_forward(t, p), _core.squared_error_backward(dy, t, p)
+            recording.end()
+            results.append((y.copy(), dp.copy()))
+        y[...], dp[...] = 0, 0
+        recording.replay()
+        results.append((y, dp))
+    finally:
+        _core.set_num_threads(before)
+    for result in results[1:]:
+        for one, other in zip(results[0], result):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_reference():
     t, p, dy = (randn((3, 4)[:ndim], "float64", seed=ndim) for ndim in (2, 2, 1))
     dt, dp = reference.mean_squared_error_backward(dy, t, p + 1)
@@ -61,6 +90,7 @@ def test_other_shapes_and_dtypes():
     np.testing.assert_allclose(ops.mean_squared_error(t, p).numpy(), [2.0, 1.0])
     whole = ops.mean_squared_error(np.array([1, 5]), np.array([2, 2]))
     assert whole.dtype == "float32" and float(whole) == 5.0
+    assert float(ops.mean_squared_error([0.5], [1])) == 0.25
     half = ops.mean_squared_error(*(ops.cast(x, "bfloat16") for x in (t[:, 0], p[0])))
     assert half.dtype == "bfloat16" and float(half) == 0.5
 

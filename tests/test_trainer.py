@@ -99,45 +99,67 @@ def test_fit_learns():
 
 
 class Twice(layers.Layer):
-    """Dense kernels used twice, and one whose input is a variable."""
+    """A dense kernel used twice, and once more on a variable."""
 
     def build(self, shape):
+        self.other = self.add_weight((80, 200), "glorot_uniform", name="other")
         self.kernel = self.add_weight((200, 200), "glorot_uniform", name="kernel")
-        self.other = self.add_weight((80, 200), "ones", name="other")
 
     def call(self, x):
-        h = ops.gemm.dense(ops.tanh(ops.gemm.dense(x, self.kernel)), self.kernel)
-        return h + ops.mean(ops.gemm.dense(self.other, self.kernel), axis=0)
+        h = ops.dense(ops.tanh(ops.dense(x, self.kernel)), self.kernel)
+        return h + ops.mean(ops.dense(self.other, self.kernel), axis=0)
 
 
-class Reads(narae.optimizers.Optimizer):
+class OnVariable(Twice):
+    """A dense kernel used on a variable only, which an optimizer may change before the kernel."""
+
+    def call(self, x):
+        return x + ops.mean(ops.dense(self.other, self.kernel), axis=0)
+
+
+class Own(narae.optimizers.Optimizer):
     """Descent of one's own, made of ops."""
 
     def update_step(self, gradient, variable, learning_rate):
         variable.assign_sub(learning_rate * gradient)
 
 
-ADAM = narae.optimizers.Adam
-# Of two wide kernels, how many gradients an optimizer needs multiplied out.
-STORED = {
-    "sgd": (0, lambda: narae.optimizers.SGD(0.1), {}),
-    "adam": (0, lambda: ADAM(weight_decay=0.1, clipvalue=0.01, use_ema=True), {}),
-    "clipnorm": (2, lambda: ADAM(clipnorm=0.1), {}),
-    "global_clipnorm": (2, lambda: ADAM(global_clipnorm=0.1), {}),
-    "accumulation": (2, lambda: ADAM(gradient_accumulation_steps=2), {}),
-    "own": (2, lambda: Reads(0.1), {}),
-    "regularizer": (2, lambda: narae.optimizers.SGD(0.1), {"kernel_regularizer": "l2"}),
-    "constraint": (0, lambda: narae.optimizers.SGD(0.1), {"kernel_constraint": "max_norm"}),
+class OwnApply(narae.optimizers.SGD):
+    """One variable after the other."""
+
+    def apply(self, grads, trainable_variables=None):
+        for gradient, variable in zip(grads, trainable_variables):
+            variable.assign_sub(0.1 * gradient)
+
+
+SGD, ADAM = narae.optimizers.SGD, narae.optimizers.Adam
+# Products made in a step of two dense layers and those multiplied out, the optimizer, the layers'
+# arguments or the first layer.
+KEPT = {
+    "sgd": (2, 0, lambda: SGD(0.1), {}),
+    "adam": (2, 0, lambda: ADAM(weight_decay=0.1, clipvalue=0.01, use_ema=True), {}),
+    "amsgrad, too few samples": (0, 0, lambda: ADAM(amsgrad=True), {}),
+    "clipnorm": (0, 0, lambda: ADAM(clipnorm=0.1), {}),
+    "global_clipnorm": (0, 0, lambda: ADAM(global_clipnorm=0.1), {}),
+    "accumulation": (0, 0, lambda: ADAM(gradient_accumulation_steps=2), {}),
+    "regularizer": (2, 2, lambda: SGD(0.1), {"kernel_regularizer": "l2"}),
+    "constraint": (2, 0, lambda: SGD(0.1), {"kernel_constraint": "max_norm"}),
+    "twice": (4, 3, lambda: SGD(0.1), Twice),
+    "on a variable": (2, 1, lambda: SGD(0.1), OnVariable),
+    "on a variable, own steps": (0, 0, lambda: Own(0.1), OnVariable),
+    "on a variable, own apply": (0, 0, lambda: OwnApply(0.1), OnVariable),
+    "on a variable, Lamb": (0, 0, lambda: narae.optimizers.Lamb(0.1), OnVariable),
 }
 
 
-@pytest.mark.parametrize("case", [*STORED, "twice"])
+@pytest.mark.parametrize("case", KEPT)
 @pytest.mark.parametrize("eager", [False, True])
 def test_kernels_are_updated_without_their_gradients(case, eager, monkeypatch):
     """The same weights as from gradients that a GradientTape gives."""
-    stored, make, arguments = STORED.get(case, (3, *STORED["sgd"][1:]))
+    *expected, make, first = KEPT[case]
     if _core.isa() == "base":  # gains from no factors
-        stored = 4 if case == "twice" else 2
+        expected = [0, 0]
+    arguments = first if isinstance(first, dict) else {}
 
     class Plain(Sequential):
         def train_step(self, data):
@@ -148,24 +170,33 @@ def test_kernels_are_updated_without_their_gradients(case, eager, monkeypatch):
             self.optimizer.apply(tape.gradient(loss, variables), variables)
             return {"loss": loss}
 
+    counts = [0, 0]
+    init, array = ops.gemm.Product.__init__, ops.gemm.Product.array.fget
+
+    def counting_init(self, *factors):
+        counts[0] += 1
+        init(self, *factors)
+
+    def counting_array(self):
+        counts[1] += self.factors is not None
+        return array(self)
+
+    monkeypatch.setattr(ops.gemm.Product, "__init__", counting_init)
+    monkeypatch.setattr(ops.gemm.Product, "array", property(counting_array))
     x, y = numbers(80, 200), numbers(80, 200, seed=1)
     results = []
-    multiplied = []
-    array = ops.gemm.Product.array.fget
-    monkeypatch.setattr(
-        ops.gemm.Product,
-        "array",
-        property(lambda self: (self.factors and multiplied.append(self.shape), array(self))[1]),
-    )
     for kind in (Plain, Sequential):
         narae.utils.set_random_seed(1)
-        middle = Twice() if case == "twice" else layers.Dense(200, activation="relu", **arguments)
+        middle = (
+            layers.Dense(200, activation="relu", **arguments) if first is arguments else first()
+        )
         model = kind([Input((200,)), middle, layers.Dense(200, **arguments)])
         model.compile(make(), "mse", run_eagerly=eager, jit_compile=not eager)
         for _ in range(4):
             model.train_on_batch(x, y)
         results.append(model.get_weights())
-        assert len(multiplied) == (stored * (4 if eager else 1) if kind is Sequential else 0)
+        steps = 0 if kind is Plain else 4 if eager else 1
+        assert counts == [steps * n for n in expected]
     for one, other in zip(*results):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 

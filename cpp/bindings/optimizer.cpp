@@ -1,5 +1,6 @@
 #include "kernels/optimizer.h"
 
+#include <deque>
 #include <memory>
 
 #include "bindings/arrays.h"
@@ -7,7 +8,7 @@
 namespace narae {
 namespace {
 
-// Whether an update can take x^T dy by its factors.
+// Whether updates can take the product x^T dy by its factors.
 template <class T>
 bool are_factors(const py::array& x, const py::array& dy) {
   return has_dtype<T>(x) && has_dtype<T>(dy) && x.ndim() == 2 && dy.ndim() == 2 &&
@@ -112,7 +113,7 @@ class Group {
         factors_->push_back(factors(py::cast<py::tuple>(gradients[i]), size));
         continue;
       }
-      const OptionalInput<T> g("optimizer", "gradient", gradients[i]);
+      const OptionalInput<T>& g = inputs_.emplace_back("optimizer", "gradient", gradients[i]);
       if (g && g->size() != size) {
         fail_value("optimizer", "a gradient of its variable's size", shape_text(g->shape()));
       }
@@ -127,10 +128,16 @@ class Group {
 
   // (x, dy), of which x^T dy is the gradient.
   static Factors<T> factors(const py::tuple& pair, std::int64_t size) {
-    if (pair.size() != 2)
-      fail_value("optimizer", "two factors of a gradient", std::to_string(pair.size()));
-    const Input<T> x("optimizer", "x", pair[0]), dy("optimizer", "dy", pair[1]);
-    if (!are_factors<T>(x.array(), dy.array()) || x.shape(1) * dy.shape(1) != size) {
+    const auto is_array = [&](std::size_t i) { return py::isinstance<py::array>(pair[i]); };
+    if (pair.size() != 2 || !is_array(0) || !is_array(1)) {
+      fail_value("optimizer", "two arrays as factors of a gradient",
+                 "a tuple of " + std::to_string(pair.size()) + " objects");
+    }
+    const auto a = py::cast<py::array>(pair[0]), b = py::cast<py::array>(pair[1]);
+    if (!has_dtype<T>(a)) fail_type("optimizer", "x", dtype_name<T>(), a);
+    if (!has_dtype<T>(b)) fail_type("optimizer", "dy", dtype_name<T>(), b);
+    const Input<T> x("optimizer", "x", a), dy("optimizer", "dy", b);
+    if (!are_factors<T>(a, b) || x.shape(1) * dy.shape(1) != size) {
       fail_value(
           "optimizer",
           "x of shape (B, K) and dy of shape (B, N), B <= " + std::to_string(kFactorTerms<T>) +
@@ -148,6 +155,7 @@ class Group {
   Input<float> learning_rate_;
   Input<std::int64_t> iteration_;
   OptionalInput<double> scale_;
+  std::deque<OptionalInput<T>> inputs_;  // gradients: what was widened lives as long
   std::shared_ptr<std::vector<const T*>> pointers_;
   std::shared_ptr<std::vector<Factors<T>>> factors_;
 };
@@ -225,10 +233,13 @@ const Binding optimizer([](py::module_& m) {
   rule("adadelta_update", 2, &F::adadelta, &D::adadelta);
   rule("ftrl_update", 2, &F::ftrl, &D::ftrl);
   rule("lion_update", 1, &F::lion, &D::lion);
-  // ... and one by a rule with so many slots should.
+  // Whether an update by a rule with so many slots should take x^T dy by its factors.
   m.def("takes_factors", [](const py::array& x, const py::array& dy, int slots) {
-    return (are_factors<float>(x, dy) || are_factors<double>(x, dy)) &&
-           kernels<Optimizer<float>>().gains_from_factors(x.shape(0), slots);
+    const auto gains = [&](auto zero) {
+      using T = decltype(zero);
+      return are_factors<T>(x, dy) && kernels<Optimizer<T>>().gains_from_factors(x.shape(0), slots);
+    };
+    return gains(float{}) || gains(double{});
   });
   rule("nadam_product", 0, &F::nadam_product, &D::nadam_product);
   define(m, "accumulate_gradients", [](auto& group) { return accumulate(group); });

@@ -134,7 +134,6 @@ struct PointwiseFilterGradient {
   // dw of positions [begin, end), a strip of dy at a time. x is read where it is. The first tile
   // of a strip asks for the next strip, those of the first one for the columns of x that are next.
   void sum(Range range, const T* x, const T* dy, T* dw) const {
-    constexpr int64_t kSize = sizeof(T);
     T* strip = static_cast<T*>(scratch());
     for (int64_t p = range.begin; p < range.end; p += kKC<T>) {
       const int64_t depth = smaller(kKC<T>, range.end - p);
@@ -147,9 +146,9 @@ struct PointwiseFilterGradient {
           const T* x_c = x + p * C + c;
           if (f == 0 && c + kMR < C) {
             const int64_t last = smaller(2 * kMR, C - c) - 1;
-            ahead.a = {reinterpret_cast<const char*>(x_c + last), C * kSize, kRun * C * kSize};
+            ahead.a = terms_ahead<T>(reinterpret_cast<const char*>(x_c + last), C);
           }
-          if (c == 0) ahead.b = {last_line(next), F * kSize, kRun * F * kSize};
+          if (c == 0) ahead.b = terms_ahead<T>(last_line(next), F);
           tile<T, false>(smaller(kMR, C - c), cols, depth, x_c, 1, C, strip, kNR<T>, dw + c * F + f,
                          F, p > range.begin, nullptr, &ahead);
         }

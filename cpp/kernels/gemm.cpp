@@ -100,13 +100,6 @@ bool leaves_cache(std::int64_t elements) {
   return elements * static_cast<std::int64_t>(sizeof(T)) > 256 << 10;
 }
 
-// Rows of a strip of B, `row` elements apart.
-template <class T>
-Fetch strip_ahead(const T* strip, std::int64_t row) {
-  const std::int64_t step = row * static_cast<std::int64_t>(sizeof(T));
-  return {last_line(strip), step, kRun * step};
-}
-
 // `rows` rows of A. Of columns side by side the last one is asked for: its cache lines hold the
 // others, or the tile before had them.
 template <class T>
@@ -114,8 +107,7 @@ Fetch rows_ahead(const MatmulArgs<T>& p, const T* a, std::int64_t rows) {
   constexpr std::int64_t kSize = sizeof(T);
   if (p.a_col == 1) return {last_line(a), p.a_row * kSize, kRun * kSize};
   if (!leaves_cache<T>(p.M * p.K)) return {};
-  const std::int64_t step = p.a_col * kSize;
-  return {reinterpret_cast<const char*>(a + (rows - 1) * p.a_row), step, kRun * step};
+  return terms_ahead<T>(reinterpret_cast<const char*>(a + (rows - 1) * p.a_row), p.a_col);
 }
 
 // ---- Products without packing
@@ -140,10 +132,12 @@ bool has_short_sums(const MatmulArgs<T>& p) {
   return p.K <= 16 && p.N >= 4 * kLanes<T> && leaves_cache<T>(p.M * p.N / kLeast);
 }
 
+// One or two rows at a time.
 template <class T>
-void short_sums(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, std::int64_t n0,
-                std::int64_t n1) {
-  const bool streamed = !p.bias && !p.activate && may_stream(p.c, p.M * p.N, p.N);
+void row_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, std::int64_t n0,
+                 std::int64_t n1) {
+  const bool streamed =
+      has_short_sums(p) && !p.bias && !p.activate && may_stream(p.c, p.M * p.N, p.N);
   for (std::int64_t m = m0; m < m1; m += 2) {
     const std::int64_t end = smaller(m + 2, m1);
     (end - m == 1 ? row_strips<T, 1> : row_strips<T, 2>)(p, m, n0, n1, streamed);
@@ -159,7 +153,7 @@ template <class T>
 void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, std::int64_t n0,
                     std::int64_t n1) {
   if ((m1 - m0 <= 2 || has_short_sums(p)) && p.b_col == 1 && n1 - n0 >= kLanes<T>)
-    return short_sums(p, m0, m1, n0, n1);
+    return row_product(p, m0, m1, n0, n1);
   T* strip = static_cast<T*>(scratch());
   const StridedB<T> source_b{p.b, p.b_row, p.b_col};
   // Rows so far apart fall into the same few sets of the first cache. Measured on Zen 5 at
@@ -186,7 +180,8 @@ void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, st
         Ahead ahead;
         if (n == n0 && m + step < p.M) ahead.a = rows_ahead(p, a + step * p.a_row, step);
         if (m == m0 && fetches_b)
-          ahead.b = strip_ahead(long_sum ? b + kRowsAhead * p.b_row : b + kNR<T>, p.b_row);
+          ahead.b =
+              terms_ahead<T>(last_line(long_sum ? b + kRowsAhead * p.b_row : b + kNR<T>), p.b_row);
         tile<T, false>(smaller(step, m1 - m), cols, depth, a, p.a_row, p.a_col, b,
                        in_place ? p.b_row : kNR<T>, p.c + m * p.N + n, p.N, k > 0,
                        last_bias(p, k + depth, n), &ahead);
@@ -311,7 +306,8 @@ void multiply_block(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t rows, 
       const T* a_m = a + m * a_row;
       Ahead ahead;
       if (in_place && n == 0 && m0 + m + kMR < p.M) ahead.a = rows_ahead(p, a_m + kMR * a_row, kMR);
-      if (m == 0 && n + kNR<T> < cols) ahead.b = strip_ahead(strip + kNR<T> * depth, kNR<T>);
+      if (m == 0 && n + kNR<T> < cols)
+        ahead.b = terms_ahead<T>(last_line(strip + kNR<T> * depth), kNR<T>);
       (in_place ? tile<T, false> : tile<T, true>)(smaller(kMR, rows - m), smaller(kNR<T>, cols - n),
                                                   depth, a_m, in_place ? a_row : 1,
                                                   in_place ? 1 : kMR, strip, kNR<T>,

@@ -93,6 +93,13 @@ struct Fetch {
 // with what lies before.
 inline const char* last_line(const void* p) { return static_cast<const char*>(p) + kLine - 1; }
 
+// One for every term, `row` elements apart.
+template <class T>
+Fetch terms_ahead(const char* first, std::int64_t row) {
+  const std::int64_t step = row * static_cast<std::int64_t>(sizeof(T));
+  return {first, step, kRun * step};
+}
+
 // Of A and B, for later tiles. Of B every line is a row of a strip.
 struct Ahead {
   Fetch a, b;
@@ -249,6 +256,7 @@ template <class T, int kWidth>
 inline void pack_transposed(const T* from, std::int64_t row, std::int64_t depth, std::int64_t count,
                             Packed<T>* to) {
   constexpr int kVL = kLanes<T>, kLast = (kWidth - 1) / kVL * kVL;
+  constexpr std::int64_t kAhead = 512 / sizeof(T);  // into L2: rows come out of L3 or memory
   for (std::int64_t k = 0; k < depth; k += kVL, from += kVL * kTerms<T>, to += kVL * kWidth) {
     const std::int64_t lanes = smaller(kVL, depth - k);
     NARAE_UNROLL
@@ -256,8 +264,11 @@ inline void pack_transposed(const T* from, std::int64_t row, std::int64_t depth,
       Vec<Packed<T>> square[kVL];
       NARAE_UNROLL
       for (int i = 0; i < kVL; ++i) {
-        __builtin_prefetch(from + (i0 + i) * row + 512 / sizeof(T), 0, 2);
-        square[i] = i0 + i < count ? load_run(from + (i0 + i) * row, lanes) : Vec<Packed<T>>{};
+        square[i] = Vec<Packed<T>>{};
+        if (i0 + i >= count) continue;
+        const T* run = from + (i0 + i) * row;
+        __builtin_prefetch(run + kAhead, 0, 2);
+        square[i] = load_run(run, lanes);
       }
       transpose<Packed<T>>(square);
       const std::int64_t width = smaller(kVL, kWidth - i0);

@@ -39,7 +39,7 @@ namespace narae {
 enum OptimizerHyper { kWeightDecay, kFactor, kClipValue, kAverageMomentum, kRule, kHyperSize = 9 };
 
 // A gradient g = x^T dy, (K, N), of a dense kernel: B <= kFactorTerms, K >= kFactorRows, N >=
-// kFactorColumns.
+// kFactorColumns. They must not overlap what the update changes.
 template <class T>
 struct Factors {
   const T *x, *dy;  // (B, K) and (B, N)
@@ -53,9 +53,11 @@ template <class T>
 struct UpdateArgs {
   std::int64_t n, count;       // elements of the flat arrays, variables
   const std::int64_t* layout;  // count rows, rising: first element, size, 1 if weights decay
-  const T* const* g;           // count gradients, or nullptr ...
-  const Factors<T>* factors;  // ... and then the gradient's factors; without x the variable is left
-  const double* scale;        // count factors, or nullptr
+  // count gradients, each by its address in g or else by its factors; a variable with neither (a
+  // nullptr, and an x that is one) is left as it is. Accumulation and clipping read g alone.
+  const T* const* g;
+  const Factors<T>* factors;
+  const double* scale;  // count factors, or nullptr
   T* w;
   T* slots[3];      // in the order in which the formulas name them; nullptr where there is none
   double* product;  // nadam: p, advanced by nadam_product before the update
@@ -70,8 +72,7 @@ struct Optimizer {
   using Update = void (*)(const UpdateArgs<T>&);
   Update sgd, momentum, nesterov, adam, amsgrad, nadam, adamax, rmsprop, adagrad, adadelta, ftrl,
       lion;
-  // Whether a rule with so many slots gains from the factors of B samples, rather than their
-  // product.
+  // Whether a rule with so many slots is faster by the factors of B samples than by their product.
   bool (*gains_from_factors)(std::int64_t B, int slots);
   void (*nadam_product)(const UpdateArgs<T>& args);  // p = p u(t)
   // w += g, at every iteration: the accumulator of gradients is passed as w.

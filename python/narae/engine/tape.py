@@ -18,7 +18,7 @@ from narae.engine.variable import Variable
 _tapes: list = []  # open tapes, outermost first
 _open = frozenset()  # the same as a set
 _serial = itertools.count()
-_products = False  # see products_kept
+_product_slots = None  # see products_kept
 
 
 class Node:
@@ -106,29 +106,36 @@ def no_gradients() -> _Paused:
 
 
 class _KeptProducts:
-    """Sets `keeps_products` for the length of a `with` block."""
+    """Sets `product_slots` for the length of a `with` block."""
+
+    def __init__(self, slots):
+        self.slots = slots
 
     def __enter__(self):
-        global _products
-        self.saved, _products = _products, True
+        global _product_slots
+        self.saved, _product_slots = _product_slots, self.slots
 
     def __exit__(self, *_):
-        global _products
-        _products = self.saved
+        global _product_slots
+        _product_slots = self.saved
 
 
-def products_kept() -> _KeptProducts:
+def products_kept(slots: int | None) -> _KeptProducts:
     """Returns a context for a backward pass whose gradients go straight to an optimizer.
 
     In it the gradient of a kernel may be a product that is not multiplied out yet
     (`ops.gemm.Product`).
+
+    Args:
+        slots: arrays that the optimizer updates beside the weights; None if it does not take such
+            products.
     """
-    return _KeptProducts()
+    return _KeptProducts(slots)
 
 
-def keeps_products() -> bool:
-    """Returns whether gradients may be such products."""
-    return _products
+def product_slots() -> int | None:
+    """Returns what `products_kept` was given, None outside of it."""
+    return _product_slots
 
 
 class GradientTape:

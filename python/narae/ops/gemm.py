@@ -7,7 +7,7 @@ import numpy as np
 
 from narae import _core
 from narae.engine import Tensor, config, convert_to_tensor, dtypes, is_tracked, op, record
-from narae.engine.tape import keeps_products
+from narae.engine.tape import product_slots
 from narae.ops.activation import activation_backward
 from narae.ops.elementwise import cast, multiply, operands, sum_to_shape
 from narae.ops.shape import reshape, transpose
@@ -35,9 +35,9 @@ def _rows(x: Tensor) -> Tensor:
 class Product(Tensor):
     """The gradient `x^T dy` of a dense kernel, multiplied out once somebody reads `array`.
 
-    An optimizer takes its factors instead and updates the weights block by block, while the
-    product is in the cache. Made only where `products_kept()` promises that nobody changes the
-    factors in between.
+    An optimizer takes its factors instead and updates the weights tile by tile, while the
+    product is in the cache. Made only in a backward pass whose gradients such an optimizer is the
+    only one to read (`products_kept`), so that nobody changes the factors before it does.
     """
 
     __slots__ = ("_array", "factors")
@@ -64,12 +64,17 @@ class Product(Tensor):
         """Name of the dtype."""
         return dtypes.name_of((self._array if self.factors is None else self.factors[0]).dtype)
 
+    ndim = property(lambda self: 2, doc="Number of axes.")
+    size = property(lambda self: math.prod(self.shape), doc="Number of elements.")
+
 
 def _kernel_gradient(x: Tensor, dy: Tensor) -> Tensor:
-    """Returns x^T dy, as a Product where its factors are smaller than it."""
-    (b, k), n = x.shape, dy.shape[1]
-    if keeps_products() and b * (k + n) <= k * n:
-        return Product(x, dy)
+    """Returns x^T dy: a Product where its factors are smaller than it and the optimizer gains."""
+    slots = product_slots()
+    if slots is not None:
+        (b, k), n = x.shape, dy.shape[1]
+        if b * (k + n) <= k * n and _core.takes_factors(x.array, dy.array, slots):
+            return Product(x, dy)
     return _product(x, dy, True, False)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from narae import _core
 from narae.engine.tensor import Tensor
 from narae.engine.variable import Variable
+from narae.ops.gemm import Product
 
 _ALIGNMENT = 64  # bytes: a segment starts where a SIMD register may start
 HYPER_SIZE = 9  # see cpp/kernels/optimizer.h
@@ -96,29 +97,19 @@ class FlatGroup:
             yield w
             _core.assign(self.w, _core.cast(w, self.dtype))
 
-    def operands(self, gradients: list[Tensor | None], several_reads: bool) -> list:
-        """Returns gradients as kernels take them: an array, two factors, or None.
+    def for_kernels(self, gradients: list[Tensor | None]) -> list:
+        """Returns gradients, one per variable, as kernels take them: an array, factors, or None.
 
-        Args:
-            gradients: one per variable.
-            several_reads: whether more than the update will read them. Then, and for accumulators,
-                and where a factor is a variable itself, products are multiplied out.
+        A product of which a variable itself is a factor is multiplied out: updates would change it.
         """
-        slots = sum(slot is not None for slot in self.slots)
 
-        def operand(gradient):
-            factors = getattr(gradient, "factors", None)
-            if (
-                factors is None
-                or several_reads
-                or self.accumulated
-                or not _core.takes_factors(*factors, slots)
-                or any(np.may_share_memory(self.w, factor) for factor in factors)
-            ):
-                return None if gradient is None else gradient.array
-            return factors
+        def form(gradient):
+            factors = gradient.factors if isinstance(gradient, Product) else None
+            if factors and not any(np.may_share_memory(self.w, factor) for factor in factors):
+                return factors
+            return None if gradient is None else gradient.array
 
-        return [operand(gradient) for gradient in gradients]
+        return [form(gradient) for gradient in gradients]
 
     def clip(self, gradients: list, limit: float, together: bool) -> np.ndarray:
         """Returns a factor per gradient that brings its norm, or that of all, down to `limit`."""

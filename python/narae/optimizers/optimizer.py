@@ -310,6 +310,23 @@ class Optimizer:
 
     # ---- updates ----
 
+    @property
+    def product_slots(self) -> int | None:
+        """The slots beside each weight, if kernels' gradients may stay products (`products_kept`).
+
+        None if something other than the update of the ready-made rules reads gradients.
+        """
+        reads_once = (
+            self._rule is not None
+            and type(self).apply is Optimizer.apply
+            and self.clipnorm is None
+            and self.global_clipnorm is None
+            and not self.gradient_accumulation_steps
+        )
+        if not (reads_once and self.built):
+            return None
+        return sum(slot is not None for slot in self._groups[0].slots)
+
     def apply_gradients(self, grads_and_vars: Any) -> Tensor:
         """Updates variables by `(gradient, variable)` pairs; returns the number of steps done."""
         grads, variables = zip(*grads_and_vars)
@@ -395,8 +412,7 @@ class Optimizer:
     def _update_by_kernel(self, gradients: list[Tensor | None]) -> None:
         for group in self._groups:
             own = [gradients[self._index[id(v)]] for v in group.variables]
-            several = self.clipnorm is not None or self.global_clipnorm is not None
-            arrays = group.accumulate(group.operands(own, several))
+            arrays = group.accumulate(group.for_kernels(own))
             scale = None
             if self.clipnorm is not None:
                 scale = group.clip(arrays, self.clipnorm, together=False)

@@ -295,7 +295,7 @@ class Trainer:
         self._track_loss(loss, x)
         variables = self.trainable_variables
         if variables:
-            with products_kept():
+            with products_kept(getattr(self.optimizer, "product_slots", None)):
                 gradients = tape.gradient(scaled, variables)
             self.optimizer.apply(gradients, variables)
         else:
