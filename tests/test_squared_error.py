@@ -43,7 +43,6 @@ def test_threads_and_replay():
     t, p, dy = randn((70000, 3)), randn((70000, 3), seed=1), randn((70000,), seed=2)
     results = []
     before = _core.num_threads()
-    recording = _core.Recording()
     try:
         for threads in (1, 3):
             _core.set_num_threads(threads)

@@ -277,7 +277,7 @@ static_assert(kFactorTerms<float> == kKC<float> && kFactorTerms<double> == kKC<d
 static_assert(kFactorRows >= kMR && kFactorColumns >= kNR<float>);
 
 // Each run of terms asks for a part of one array, and a tile must find them all when it updates.
-// One run for each was not enough (momentum, 32 samples, 2048x1024: 2.3 to 2.6 instead of 2.1 ms),
+// One run for each was not enough (momentum, 32 samples, 2048x1024: slower in two of three runs),
 // with 32 samples and adam 4096x4096 weights took 29 instead of 22 ms. Without fused multiply-adds
 // sums do not stay in the registers: 128 samples, adam, 784x256 2.2 instead of 1.6 ms.
 #if defined(__FMA__) || defined(__aarch64__)

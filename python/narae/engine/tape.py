@@ -6,6 +6,7 @@ gradients of the inputs (the chain rule, one op at a time). `gradient` walks the
 target, the latest first.
 """
 
+import contextlib
 import functools
 import itertools
 
@@ -105,23 +106,9 @@ def no_gradients() -> _Paused:
     return _Paused()
 
 
-class _KeptProducts:
-    """Sets `product_slots` for the length of a `with` block."""
-
-    def __init__(self, slots):
-        self.slots = slots
-
-    def __enter__(self):
-        global _product_slots
-        self.saved, _product_slots = _product_slots, self.slots
-
-    def __exit__(self, *_):
-        global _product_slots
-        _product_slots = self.saved
-
-
-def products_kept(slots: int | None) -> _KeptProducts:
-    """Returns a context for a backward pass whose gradients go straight to an optimizer.
+@contextlib.contextmanager
+def products_kept(slots: int | None):
+    """A context for a backward pass whose gradients go straight to an optimizer.
 
     In it the gradient of a kernel may be a product that is not multiplied out yet
     (`ops.gemm.Product`).
@@ -130,7 +117,12 @@ def products_kept(slots: int | None) -> _KeptProducts:
         slots: arrays that the optimizer updates beside the weights; None if it does not take such
             products.
     """
-    return _KeptProducts(slots)
+    global _product_slots
+    before, _product_slots = _product_slots, slots
+    try:
+        yield
+    finally:
+        _product_slots = before
 
 
 def product_slots() -> int | None:

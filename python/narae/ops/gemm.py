@@ -23,7 +23,7 @@ def _float_operands(x1, x2):
     dtype = a.dtype
     if dtypes.is_float(dtype):
         return a, b, dtype
-    wanted = "int32" if a.dtype in ("bool", "uint8") else a.dtype
+    wanted = "int32" if dtype in ("bool", "uint8") else dtype
     return cast(a, "float64"), cast(b, "float64"), wanted  # exact below 2**53
 
 
