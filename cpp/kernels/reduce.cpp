@@ -88,13 +88,6 @@ void fold_wrapping(const T* x, T* y, std::int64_t outer, std::int64_t R, std::in
 }
 
 template <class T>
-void divide(T* y, std::int64_t n, T divisor) {
-  parallel_ranges(n, kFoldGrain, [=](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) y[i] /= divisor;
-  });
-}
-
-template <class T>
 void mean(const T* x, T* y, std::int64_t outer, std::int64_t R, std::int64_t inner, T* workspace) {
   fold_all<T, Sum>(x, y, outer, R, inner, workspace);
   divide(y, outer * inner, static_cast<T>(R));

@@ -338,4 +338,11 @@ inline void fold_columns(std::int64_t outer, std::int64_t R, std::int64_t inner,
   for (int k = 0; k < K; ++k) combine_blocks<T, Op>(outer, cut.row_blocks, inner, partial[k], y[k]);
 }
 
+template <class T>
+void divide(T* y, std::int64_t n, T divisor) {
+  parallel_ranges(n, kFoldGrain, [=](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) y[i] /= divisor;
+  });
+}
+
 }  // namespace narae::NARAE_ISA

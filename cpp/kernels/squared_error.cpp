@@ -18,9 +18,7 @@ void forward(const T* t, const T* p, T* y, T* workspace, std::int64_t N, std::in
     const Vec<T> error = errors(t, p, n * C + c, lanes);
     return error * error;
   });
-  parallel_ranges(N, kFoldGrain, [=](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t n = begin; n < end; ++n) y[n] /= static_cast<T>(C);
-  });
+  divide(y, N, static_cast<T>(C));
 }
 
 template <class T>
