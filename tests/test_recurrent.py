@@ -136,6 +136,29 @@ def test_any_number_of_threads_gives_the_same_bits(isa, name):
 
 
 @pytest.mark.parametrize("name", GATES)
+def test_only_wanted_gradients_are_computed(name, monkeypatch):
+    """Each input alone gives the bits that it gives among all, with the products that it needs."""
+    values = {
+        k: ops.convert_to_tensor(v) for k, v in inputs_of(name, (3, 4, 5, 7), "float32").items()
+    }
+
+    def gradients_of(watched):
+        with narae.GradientTape() as tape:
+            tape.watch(watched)
+            y = run(name, **values)[0]
+        products = []
+        matmul = _core.matmul
+        with monkeypatch.context() as patch:
+            patch.setattr(_core, "matmul", lambda *a, **k: products.append(a) or matmul(*a, **k))
+            return [g.numpy().tobytes() for g in tape.gradient(y, watched)], len(products)
+
+    together, products = gradients_of(list(values.values()))
+    assert products == 3
+    for (key, value), expected in zip(values.items(), together, strict=True):
+        assert gradients_of([value]) == ([expected], int(key in "xwu")), key
+
+
+@pytest.mark.parametrize("name", GATES)
 def test_no_steps_and_no_rows(name):
     values = inputs_of(name, (2, 0, 3, 4), "float32")
     y, h = run(name, **values)[:2]

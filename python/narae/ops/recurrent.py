@@ -1,7 +1,7 @@
 """Recurrent networks over whole sequences: one call forward, one call back through time."""
 
 from narae import _core, ops
-from narae.engine import Tensor, convert_to_tensor, op, record
+from narae.engine import Tensor, convert_to_tensor, is_tracked, op, record
 from narae.ops.elementwise import in_float32
 from narae.ops.softmax import to_float
 
@@ -73,24 +73,27 @@ def _run(name, x, w, u, b, bias, states, mask, reverse, activation="tanh"):
     options = {"mask": _array(mask), "reverse": reverse, "activation": activation}
     y, h, c, kept = forward(gates, u.array, h0, c0, _array(bias), **options)
 
+    inputs = (x, w, u, *(p for p in (b, bias) if p is not None), *states)
+    wanted = [is_tracked(t) for t in inputs]
+
     def backward(dy, dh, dc=None):
         da, dha, dh0, dc0 = backward_kernel(
             dy.array, dh.array, _array(dc), gates, u.array, y, kept, h0, c0, **options
         )
         da, dha = _rows(da), _rows(dha)
-        before = _rows(_core.recurrent_previous(y, h0, reverse))
         gradients = [
-            _core.matmul(da, w.array, transpose_x2=True).reshape(x.shape),
-            _core.matmul(_rows(x.array), da, transpose_x1=True),
-            _core.matmul(before, dha, transpose_x1=True),
+            lambda: _core.matmul(da, w.array, transpose_x2=True).reshape(x.shape),
+            lambda: _core.matmul(_rows(x.array), da, transpose_x1=True),
+            lambda: _core.matmul(
+                _rows(_core.recurrent_previous(y, h0, reverse)), dha, transpose_x1=True
+            ),
         ]
-        gradients += [] if b is None else [_core.bias_backward(da)]
-        gradients += [] if bias is None else [_core.bias_backward(dha)]
-        gradients += [dh0] if c0 is None else [dh0, dc0]
-        return tuple(Tensor(g) for g in gradients)
+        gradients += [] if b is None else [lambda: _core.bias_backward(da)]
+        gradients += [] if bias is None else [lambda: _core.bias_backward(dha)]
+        gradients += [lambda: dh0] if c0 is None else [lambda: dh0, lambda: dc0]
+        return tuple(Tensor(g()) if want else None for g, want in zip(gradients, wanted))
 
     outputs = (Tensor(y), Tensor(h)) if c0 is None else (Tensor(y), Tensor(h), Tensor(c))
-    inputs = (x, w, u, *(p for p in (b, bias) if p is not None), *states)
     return record(outputs, inputs, backward)
 
 
