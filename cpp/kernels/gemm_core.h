@@ -75,7 +75,7 @@ inline constexpr std::int64_t kMC = 168;  // a multiple of 14, 8 and 6
 static_assert(kMC % kMR == 0);
 
 inline std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-inline std::int64_t round_up(std::int64_t n, std::int64_t step) {
+constexpr std::int64_t round_up(std::int64_t n, std::int64_t step) {
   return (n + step - 1) / step * step;
 }
 
