@@ -13,7 +13,7 @@ import numpy as np
 
 from narae import _core
 from narae.engine.tensor import Tensor
-from narae.engine.tree import flatten, map_structure
+from narae.engine.tree import flatten, is_nested, map_structure
 
 _generation = 0  # grows when recorded addresses or calls may no longer be right
 
@@ -56,6 +56,7 @@ class Slot:
         self._function = function
         self.inputs = map_structure(_empty, signature)
         self._leaves = flatten(self.inputs)
+        self._is_flat = not any(map(is_nested, signature))
         self._tensors = map_structure(lambda x: None if x is None else Tensor(x), self.inputs)
         self._recording = None
         self._generation = -1
@@ -64,7 +65,7 @@ class Slot:
 
     def fill(self, arguments) -> None:
         """Copies the values of arguments into `inputs`."""
-        for target, source in zip(self._leaves, flatten(arguments)):
+        for target, source in zip(self._leaves, arguments if self._is_flat else flatten(arguments)):
             if target is not None:
                 target[...] = source.array if isinstance(source, Tensor) else source
 

@@ -28,6 +28,8 @@ def _children(structure):
 
 def _rebuild(like, children):
     """Returns `children` in a container of the type of `like`."""
+    if type(like) is tuple:  # the usual one first
+        return tuple(children)
     if isinstance(like, dict):
         values = dict(zip(_keys(like), children))
         ordered = [(key, values[key]) for key in like]

@@ -84,9 +84,8 @@ class Model(Trainer, Layer):
     def __call__(self, *args, **kwargs):
         """Runs the model on tensors, or adds it to the graph when given `KerasTensor`s."""
         inference = not kwargs or kwargs == {"training": False}
-        if len(args) == 1 and inference and self._replays(args[0]):
-            return self._step("predict").fresh(args[0], None, None)
-        return super().__call__(*args, **kwargs)
+        step = self._replayed_step(args[0]) if len(args) == 1 and inference else None
+        return step.fresh(args[0], None, None) if step else super().__call__(*args, **kwargs)
 
     @_default
     def build(self, input_shape):

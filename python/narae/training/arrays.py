@@ -184,25 +184,22 @@ def _check_labels(y: Any) -> None:
 
 def _check_counts(x: Any, y: Any = None, sample_weight: Any = None) -> int:
     """The number of samples that all arrays share."""
-    named = [
-        *named_leaves(x, "x"),
-        *named_leaves(y, "y"),
-        *named_leaves(sample_weight, "sample_weight"),
-    ]
-    if not named:
+    arrays = [array for array in tree.flatten((x, y, sample_weight)) if array is not None]
+    if not arrays:
         raise ValueError("narae.Model: expected data. Received: x=None.")
-    count = len(named[0][1])
-    if any(len(array) != count for _, array in named):
-        counts = {name: len(array) for name, array in named}
-        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+    count = len(arrays[0])
+    if count > 0 and all(len(array) == count for array in arrays):
+        return count
+    parts = (x, "x"), (y, "y"), (sample_weight, "sample_weight")
+    named = [leaf for part, name in parts for leaf in named_leaves(part, name)]
+    if any(len(array) != count for array in arrays):
+        listed = ", ".join(f"{name}: {len(array)}" for name, array in named)
         raise ValueError(
             "narae.Model: expected all arrays to hold the same number of samples. "
             f"Received: {listed}."
         )
-    if count == 0:
-        shapes = ", ".join(f"{name}.shape={array.shape}" for name, array in named)
-        raise ValueError(f"narae.Model: expected at least one sample. Received: {shapes}.")
-    return count
+    shapes = ", ".join(f"{name}.shape={array.shape}" for name, array in named)
+    raise ValueError(f"narae.Model: expected at least one sample. Received: {shapes}.")
 
 
 def _check_sample_weight(y: Any, sample_weight: Any) -> Any:

@@ -368,8 +368,8 @@ class Trainer:
             self._steps[mode] = RecordedStep(getattr(self, f"_{mode}_tensors")) if record else None
         return self._steps[mode]
 
-    def _replays(self, x) -> bool:
-        """Whether `model(x)` is to be answered by a replay of the prediction step.
+    def _replayed_step(self, x) -> RecordedStep | None:
+        """The prediction step if its replay is to answer `model(x)`, else None.
 
         That gives the same bits as calling the layers, without their cost in Python, which is what
         a small batch spends most time on. Nobody must look into the call (a tape, a model around
@@ -377,13 +377,14 @@ class Trainer:
         """
         array = x.array if isinstance(x, Tensor) and x.mask is None else x
         if type(array) is not np.ndarray or array.nbytes > _REPLAYED_BYTES or not self._called:
-            return False
+            return None
         if tape.is_open() or is_recording() or calls_are_watched() or self._jit_compile != "auto":
-            return False
+            return None
         signature = array.shape, array.dtype
-        seen = self._call_signature == signature
-        self.__dict__["_call_signature"] = signature
-        return seen and not self._overrides("predict_step") and self._step("predict") is not None
+        if self._call_signature != signature:
+            self.__dict__["_call_signature"] = signature
+            return None
+        return None if self._overrides("predict_step") else self._step("predict")
 
     @property
     def recording_status(self) -> str:
@@ -703,9 +704,9 @@ class Trainer:
         if isinstance(dataset, ArrayDataset) and not self.built:
             self._output_spec(map_arrays(lambda a: a[:1], dataset._arrays[0]))
         told = callbacks is not None or verbose != 0
-        if isinstance(dataset, ArrayDataset) and dataset.num_batches == 1 and not told:
-            batch = map_arrays(lambda a: a[: dataset.batch_size], dataset._arrays)
-            outputs = self._run_batch("predict", *batch)
+        whole = isinstance(dataset, ArrayDataset) and dataset.num_samples <= dataset.batch_size
+        if whole and not told:
+            outputs = self._run_batch("predict", *dataset._arrays)
             return tree.map_structure(lambda y: np.atleast_1d(_to_own_array(y)), outputs)
         callbacks = self._callback_list(
             callbacks, False, verbose, epochs=1, steps=dataset.num_batches
