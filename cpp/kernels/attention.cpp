@@ -43,17 +43,31 @@ struct Head {
   int64_t v_at(int64_t j) const { return ((b * p.S + j) * p.G + g) * p.E; }
 };
 
-// N channels of `rows` rows, in strips of kNR: to[n][row][kNR].
+// The right operand of a product: rows of values side by side, `row` apart, in strips of kNR
+// columns `strip` apart.
 template <class T>
-void pack_rows(const T* from, int64_t from_row, int64_t rows, int64_t N, T* to) {
+struct Rows {
+  const T* data;
+  int64_t row, strip;
+
+  Rows from(int64_t k) const { return {data + k * row, row, strip}; }
+};
+
+// N channels of `rows` rows. They are read where they lie if tiles can read parts of registers and
+// the rows do not share a set of the first cache: there packing does not pay.
+template <class T>
+Rows<T> rows_of(const T* from, int64_t from_row, int64_t rows, int64_t N, T* packed) {
+  const bool share_set = from_row * static_cast<int64_t>(sizeof(T)) % 4096 == 0;
+  if ((kReadsParts || N % kNR<T> == 0) && !share_set) return {from, from_row, kNR<T>};
   for (int64_t n = 0; n < N; n += kNR<T>) {
-    StridedB<T>{from, from_row, 1}.pack(0, rows, n, smaller(kNR<T>, N - n), to + n * rows);
+    StridedB<T>{from, from_row, 1}.pack(0, rows, n, smaller(kNR<T>, N - n), packed + n * rows);
   }
+  return {packed, kNR<T>, rows * kNR<T>};
 }
 
-// The same of the transpose, times a factor: to[row / kNR][n][kNR].
+// The transpose, times a factor: to[row / kNR][n][kNR].
 template <class T>
-void pack_columns(const T* from, int64_t from_row, int64_t rows, int64_t N, T factor, T* to) {
+Rows<T> columns_of(const T* from, int64_t from_row, int64_t rows, int64_t N, T factor, T* to) {
   for (int64_t i = 0; i < rows; i += kNR<T>) {
     StridedB<T>{from, 1, from_row}.pack(0, N, i, smaller(kNR<T>, rows - i), to + i * N);
   }
@@ -61,16 +75,16 @@ void pack_columns(const T* from, int64_t from_row, int64_t rows, int64_t N, T fa
     store(to + i, load(to + i) * factor);
     store(to + i + kLanes<T>, load(to + i + kLanes<T>) * factor);
   }
+  return {to, kNR<T>, N * kNR<T>};
 }
 
-// c[i][n] (+)= sum_k a[i * a_row + k * a_col] * b[k][n] for a tile's rows, b in strips `strip`
-// apart.
+// c[i][n] (+)= sum_k a[i * a_row + k * a_col] * b[k][n] for a tile's rows.
 template <class T>
 void multiply(int64_t rows, int64_t N, int64_t K, const T* a, int64_t a_row, int64_t a_col,
-              const T* b, int64_t strip, T* c, int64_t c_row, bool accumulate) {
-  for (int64_t n = 0; n < N; n += kNR<T>) {
-    tile<T, false>(rows, smaller(kNR<T>, N - n), K, a, a_row, a_col, b + n / kNR<T> * strip, kNR<T>,
-                   c + n, c_row, accumulate);
+              Rows<T> b, T* c, int64_t c_row, bool accumulate) {
+  for (int64_t n = 0; n < N; n += kNR<T>, b.data += b.strip) {
+    tile<T, false>(rows, smaller(kNR<T>, N - n), K, a, a_row, a_col, b.data, b.row, c + n, c_row,
+                   accumulate);
   }
 }
 
@@ -122,11 +136,11 @@ void adjust(const Head<T>& head, int64_t t, int64_t j0, int64_t seen, T* s) {
 
 // s[query][key] for keys [j0, j0 + seen), -inf up to a whole register.
 template <class T>
-void logits(const Head<T>& head, int64_t t0, int64_t rows, int64_t j0, int64_t seen, const T* k,
+void logits(const Head<T>& head, int64_t t0, int64_t rows, int64_t j0, int64_t seen, Rows<T> k,
             T* s) {
   const AttentionArgs<T>& p = head.p;
   const int64_t cols = round_up(seen, kLanes<T>);
-  multiply(rows, cols, p.D, p.q + head.q_at(t0), p.H * p.D, 1, k, p.D * kNR<T>, s, kKeys, false);
+  multiply(rows, cols, p.D, p.q + head.q_at(t0), p.H * p.D, 1, k, s, kKeys, false);
   for (int64_t t = 0; t < rows; ++t, s += kKeys) {
     adjust(head, t0 + t, j0, seen, s);
     for (int64_t j = seen; j < cols; ++j) s[j] = -T(__builtin_inf());
@@ -181,13 +195,14 @@ struct Forward {
   Head<T> head;
   const AttentionArgs<T>& p;
   int64_t begin, end;
-  T *k, *v, *s, *m, *l;
+  T *k_packed, *v_packed, *s, *m, *l;
+  Rows<T> k, v;  // of a tile, k transposed
 
   Forward(const AttentionArgs<T>& args, int64_t b, int64_t h, int64_t first, int64_t last)
       : head(args, b, h), p(args), begin(first), end(last) {
-    k = static_cast<T*>(scratch());
-    v = k + kKeys * p.D;
-    s = v + kKeys * round_up(p.E, kNR<T>);
+    k_packed = static_cast<T*>(scratch());
+    v_packed = k_packed + kKeys * p.D;
+    s = v_packed + kKeys * round_up(p.E, kNR<T>);
     m = s + kMR * kKeys;
     l = m + kMaxQueries;
   }
@@ -198,8 +213,8 @@ struct Forward {
     for (int64_t j0 = 0; j0 < p.S; j0 += kKeys) {
       const int64_t keys = smaller(kKeys, p.S - j0);
       if (seen(begin, end, j0, keys) == 0) break;
-      pack_columns(p.k + head.k_at(j0), p.G * p.D, keys, p.D, p.scale, k);
-      pack_rows(p.v + head.v_at(j0), p.G * p.E, keys, p.E, v);
+      k = columns_of(p.k + head.k_at(j0), p.G * p.D, keys, p.D, p.scale, k_packed);
+      v = rows_of(p.v + head.v_at(j0), p.G * p.E, keys, p.E, v_packed);
       for (int64_t t = begin; t < end; t += kMR) queries(t, smaller(kMR, end - t), j0, keys);
     }
     finish();
@@ -238,7 +253,7 @@ struct Forward {
       dropout_row(head, t0 + t, j0, cols, factor);
       for (int64_t j = 0; j < cols; ++j) s[t * kKeys + j] *= factor[j];
     }
-    multiply(rows, p.E, n, s, kKeys, 1, v, keys * kNR<T>, p.y + head.y_at(t0), p.H * p.E, j0 > 0);
+    multiply(rows, p.E, n, s, kKeys, 1, v, p.y + head.y_at(t0), p.H * p.E, j0 > 0);
   }
 
   void finish() {
@@ -291,17 +306,15 @@ struct Backward {
   const AttentionArgs<T>& p;
   const T* delta;
   T* dq;
-  T *k_columns, *v_columns, *k_rows, *q_rows, *dy_rows, *s, *ds;
+  T *packed[5], *s, *ds;
+  Rows<T> k_columns, v_columns, k_rows;  // of a tile of keys
 
   Backward(const AttentionArgs<T>& args, const T* delta_, T* dq_)
       : p(args), delta(delta_), dq(dq_) {
     const int64_t D = round_up(p.D, kNR<T>), E = round_up(p.E, kNR<T>);
-    k_columns = static_cast<T*>(scratch());
-    v_columns = k_columns + kKeys * p.D;
-    k_rows = v_columns + kKeys * p.E;
-    q_rows = k_rows + kKeys * D;
-    dy_rows = q_rows + kQueries * D;
-    s = dy_rows + kQueries * E;
+    const int64_t sizes[5] = {kKeys * p.D, kKeys * p.E, kKeys * D, kQueries * D, kQueries * E};
+    s = static_cast<T*>(scratch());
+    for (int i = 0; i < 5; s += sizes[i++]) packed[i] = s;
     ds = s + kQueries * kKeys;
   }
 
@@ -313,9 +326,9 @@ struct Backward {
     }
     for (int64_t j = j0; j < j1; j += kKeys) {
       const int64_t keys = smaller(kKeys, j1 - j);
-      pack_columns(p.k + first.k_at(j), p.G * p.D, keys, p.D, p.scale, k_columns);
-      pack_columns(p.v + first.v_at(j), p.G * p.E, keys, p.E, T(1), v_columns);
-      pack_rows(p.k + first.k_at(j), p.G * p.D, keys, p.D, k_rows);
+      k_columns = columns_of(p.k + first.k_at(j), p.G * p.D, keys, p.D, p.scale, packed[0]);
+      v_columns = columns_of(p.v + first.v_at(j), p.G * p.E, keys, p.E, T(1), packed[1]);
+      k_rows = rows_of(p.k + first.k_at(j), p.G * p.D, keys, p.D, packed[2]);
       for (int64_t i = j; i < j + keys; ++i) {
         for (int64_t d = 0; d < p.D; ++d) p.dk[first.k_at(i) + d] = T(0);
         for (int64_t e = 0; e < p.E; ++e) p.dv[first.v_at(i) + e] = T(0);
@@ -333,8 +346,8 @@ struct Backward {
     bool causal = p.causal;  // a blind query weighs even what causality hides
     for (int64_t t = t0; t < t0 + queries; ++t) causal &= !is_blind(p.lse[head.row(t)]);
     if (causal && t0 + queries <= j0) return;
-    pack_rows(p.q + head.q_at(t0), p.H * p.D, queries, p.D, q_rows);
-    pack_rows(p.dy + head.y_at(t0), p.H * p.E, queries, p.E, dy_rows);
+    const Rows<T> q = rows_of(p.q + head.q_at(t0), p.H * p.D, queries, p.D, packed[3]),
+                  dy = rows_of(p.dy + head.y_at(t0), p.H * p.E, queries, p.E, packed[4]);
     for (int64_t t = 0; t < queries; t += kMR) {
       const int64_t rows = smaller(kMR, queries - t), past = t0 + t + rows - j0;
       const int64_t seen = !causal ? keys : past < 0 ? 0 : smaller(past, keys);
@@ -344,10 +357,10 @@ struct Backward {
       const int64_t rows = smaller(kMR, keys - i);
       const int64_t t = causal && j0 + i > t0 ? j0 + i - t0 : 0;  // the first query to see key i
       if (t >= queries) break;
-      multiply(rows, p.D, queries - t, ds + t * kKeys + i, 1, kKeys, q_rows + t * kNR<T>,
-               queries * kNR<T>, p.dk + head.k_at(j0 + i), p.G * p.D, true);
-      multiply(rows, p.E, queries - t, s + t * kKeys + i, 1, kKeys, dy_rows + t * kNR<T>,
-               queries * kNR<T>, p.dv + head.v_at(j0 + i), p.G * p.E, true);
+      multiply(rows, p.D, queries - t, ds + t * kKeys + i, 1, kKeys, q.from(t),
+               p.dk + head.k_at(j0 + i), p.G * p.D, true);
+      multiply(rows, p.E, queries - t, s + t * kKeys + i, 1, kKeys, dy.from(t),
+               p.dv + head.v_at(j0 + i), p.G * p.E, true);
     }
   }
 
@@ -356,12 +369,11 @@ struct Backward {
                 int64_t keys, T* s_0, T* ds_0) {
     logits(head, t0, rows, j0, seen, k_columns, s_0);
     multiply(rows, round_up(seen, kLanes<T>), p.E, p.dy + head.y_at(t0), p.H * p.E, 1, v_columns,
-             p.E * kNR<T>, ds_0, kKeys, false);  // dp = dy v^T
+             ds_0, kKeys, false);  // dp = dy v^T
     for (int64_t t = 0; t < rows; ++t) {
       softmax_row(head, t0 + t, j0, seen, keys, s_0 + t * kKeys, ds_0 + t * kKeys);
     }
-    multiply(rows, p.D, seen, ds_0, kKeys, 1, k_rows, keys * kNR<T>, dq + head.q_at(t0), p.H * p.D,
-             true);
+    multiply(rows, p.D, seen, ds_0, kKeys, 1, k_rows, dq + head.q_at(t0), p.H * p.D, true);
   }
 
   // s: logits -> p * keep / (1 - rate);  ds: dp -> scale * ds. Both 0 for keys past `seen`.
