@@ -256,7 +256,9 @@ template <class T, int kWidth>
 inline void pack_transposed(const T* from, std::int64_t row, std::int64_t depth, std::int64_t count,
                             Packed<T>* to) {
   constexpr int kVL = kLanes<T>, kLast = (kWidth - 1) / kVL * kVL;
-  constexpr std::int64_t kAhead = 512 / sizeof(T);  // into L2: rows come out of L3 or memory
+  // Into L2, for rows come out of L3 or memory: what follows in a row, or the next rows if short.
+  constexpr std::int64_t kAhead = 512 / sizeof(T);
+  const std::int64_t ahead = depth * kTerms<T> > kAhead ? kAhead : kWidth * row;
   for (std::int64_t k = 0; k < depth; k += kVL, from += kVL * kTerms<T>, to += kVL * kWidth) {
     const std::int64_t lanes = smaller(kVL, depth - k);
     NARAE_UNROLL
@@ -267,7 +269,7 @@ inline void pack_transposed(const T* from, std::int64_t row, std::int64_t depth,
         square[i] = Vec<Packed<T>>{};
         if (i0 + i >= count) continue;
         const T* run = from + (i0 + i) * row;
-        __builtin_prefetch(run + kAhead, 0, 2);
+        __builtin_prefetch(run + ahead, 0, 2);
         square[i] = load_run(run, lanes);
       }
       transpose<Packed<T>>(square);
