@@ -21,6 +21,7 @@ def _softplus(x):
 # name: kernel, reference, largest error in units of the last place as stated in vecmath.h
 FUNCTIONS = {
     "exp": (_core.exp, np.exp, 1.5),
+    "exp2": (_core.exp2, np.exp2, 1.5),
     "expm1": (_core.expm1, np.expm1, 2),
     "log": (_core.log, np.log, 2),
     "log1p": (_core.log1p, np.log1p, 3),

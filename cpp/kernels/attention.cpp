@@ -16,6 +16,11 @@ using std::int64_t;
 constexpr int64_t kKeys = 96;
 static_assert(kKeys % kNR<float> == 0 && kKeys % Philox::kWords == 0);
 
+// Logits are kept in units of log 2, scale and bias taken times log2(e): 2^s is cheaper than
+// exp(s).
+template <class T>
+constexpr T kLog2E = T(1.4426950408889634074);
+
 // The logit of a key that may not be seen: finite, so that a row of nothing else gives equal
 // weights.
 template <class T>
@@ -88,6 +93,13 @@ void multiply(int64_t rows, int64_t N, int64_t K, const T* a, int64_t a_row, int
   }
 }
 
+// `keys` keys of a head, transposed.
+template <class T>
+Rows<T> key_columns(const Head<T>& head, int64_t j0, int64_t keys, T* packed) {
+  const AttentionArgs<T>& p = head.p;
+  return columns_of(p.k + head.k_at(j0), p.G * p.D, keys, p.D, p.scale * kLog2E<T>, packed);
+}
+
 // One flag a lane of Vec<T>.
 template <class T>
 struct FlagsOf {
@@ -115,7 +127,7 @@ void adjust(const Head<T>& head, int64_t t, int64_t j0, int64_t seen, T* s) {
     for_lanes<T>(seen, [&](int64_t j, int64_t lanes) {
       Vec<T> x;
       gather(bias + (j0 + j) * stride[3], stride[3], lanes, x);
-      x += load(s + j);
+      x = x * kLog2E<T> + load(s + j);
       store(s + j, x < kHidden<T> ? broadcast(kHidden<T>) : x);
     });
   }
@@ -134,7 +146,7 @@ void adjust(const Head<T>& head, int64_t t, int64_t j0, int64_t seen, T* s) {
   }
 }
 
-// s[query][key] for keys [j0, j0 + seen), -inf up to a whole register.
+// s[query][key] for keys [j0, j0 + seen), -inf up to a whole register. k: as of key_columns.
 template <class T>
 void logits(const Head<T>& head, int64_t t0, int64_t rows, int64_t j0, int64_t seen, Rows<T> k,
             T* s) {
@@ -175,12 +187,12 @@ T largest_logit(int64_t cols, const T* s, T largest) {
   return max_lane<T>(most);
 }
 
-// s = exp(s - largest); their sum lane by lane.
+// s = 2^(s - largest); their sum lane by lane.
 template <class T>
 Vec<T> exponentials(int64_t cols, T* s, T largest) {
   Vec<T> total = {};
   for (int64_t j = 0; j < cols; j += kLanes<T>) {
-    const Vec<T> e = exp_normal<T>(load(s + j) - largest);
+    const Vec<T> e = exp2_normal<T>(load(s + j) - largest);
     store(s + j, e);
     total += e;
   }
@@ -213,7 +225,7 @@ struct Forward {
     for (int64_t j0 = 0; j0 < p.S; j0 += kKeys) {
       const int64_t keys = smaller(kKeys, p.S - j0);
       if (seen(begin, end, j0, keys) == 0) break;
-      k = columns_of(p.k + head.k_at(j0), p.G * p.D, keys, p.D, p.scale, k_packed);
+      k = key_columns(head, j0, keys, k_packed);
       v = rows_of(p.v + head.v_at(j0), p.G * p.E, keys, p.E, v_packed);
       for (int64_t t = begin; t < end; t += kMR) queries(t, smaller(kMR, end - t), j0, keys);
     }
@@ -242,7 +254,8 @@ struct Forward {
       shrink[t] = m_0[t] - largest;
       m_0[t] = largest;
     }
-    for (int64_t t = 0; t < kMR; t += kLanes<T>) store(shrink + t, exp_normal<T>(load(shrink + t)));
+    for (int64_t t = 0; t < kMR; t += kLanes<T>)
+      store(shrink + t, exp2_normal<T>(load(shrink + t)));
     for (int64_t t = 0; t < rows; ++t) {
       T* l_t = l_0 + t * kLanes<T>;
       store(l_t, load(l_t) * shrink[t] + exponentials(cols, s + t * kKeys, m_0[t]));
@@ -269,7 +282,8 @@ struct Forward {
     }
     T* lse = p.lse + head.row(begin);
     for_lanes<T>(count, [&](int64_t t, int64_t lanes) {
-      store_lanes<T>(lse + t, load_lanes(m + t, lanes) + log<T>(load_lanes(l + t, lanes)), lanes);
+      store_lanes<T>(
+          lse + t, load_lanes(m + t, lanes) + kLog2E<T> * log<T>(load_lanes(l + t, lanes)), lanes);
     });
   }
 
@@ -326,7 +340,7 @@ struct Backward {
     }
     for (int64_t j = j0; j < j1; j += kKeys) {
       const int64_t keys = smaller(kKeys, j1 - j);
-      k_columns = columns_of(p.k + first.k_at(j), p.G * p.D, keys, p.D, p.scale, packed[0]);
+      k_columns = key_columns(first, j, keys, packed[0]);
       v_columns = columns_of(p.v + first.v_at(j), p.G * p.E, keys, p.E, T(1), packed[1]);
       k_rows = rows_of(p.k + first.k_at(j), p.G * p.D, keys, p.D, packed[2]);
       for (int64_t i = j; i < j + keys; ++i) {
@@ -386,7 +400,7 @@ struct Backward {
     if (p.key) dropout_row(head, t, j0, cols, factor);
     for (int64_t j = 0; j < cols; j += kLanes<T>) {
       const Vec<T> keep = p.key ? load(factor + j) : broadcast(T(1));
-      const Vec<T> weight = blind ? broadcast(T(1) / T(p.S)) : exp_normal<T>(load(s_t + j) - lse);
+      const Vec<T> weight = blind ? broadcast(T(1) / T(p.S)) : exp2_normal<T>(load(s_t + j) - lse);
       const Vec<T> d = blind ? Vec<T>{} : weight * (load(ds_t + j) * keep - delta_t);
       store(ds_t + j, d);
       store(s_t + j, weight * keep);

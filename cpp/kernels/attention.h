@@ -2,7 +2,7 @@
 //
 //   s[b,h,t,j] = scale * sum_d q[b,t,h,d] * k[b,j,g,d] + bias[b,h,t,j]        g = h / (H / G)
 //   forward    y[b,t,h,e] = sum_j p[b,h,t,j] * keep[b,h,t,j] / (1 - rate) * v[b,j,g,e]
-//              p = softmax over j of s,   lse[b,h,t] = log sum_j exp(s[b,h,t,j])
+//              p = softmax over j of s,   lse[b,h,t] = log2 sum_j exp(s[b,h,t,j])
 //   backward   delta = sum_e dy * y,   dp = (dy v^T) * keep / (1 - rate),   ds = p * (dp - delta)
 //              dq = scale * ds k,   dk = scale * ds^T q,   dv = (p * keep / (1 - rate))^T dy
 //

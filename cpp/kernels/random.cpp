@@ -79,7 +79,7 @@ void uniform(const std::int64_t* key, T* y, std::int64_t n, T low, T span, T las
 // 2 ulp of one).
 template <class T>
 inline void turn(Vec<T> v, Vec<T>* cosine, Vec<T>* sine) {
-  const Vec<T> q = round_small<T>(v * T(4));
+  const Vec<T> q = Nearest<T>(v * T(4)).n;
   const Vec<T> r = (v * T(4) - q) * T(1.57079632679489661923), z = r * r;
   Vec<T> s, c;
   if constexpr (sizeof(T) == 4) {

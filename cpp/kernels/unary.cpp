@@ -20,6 +20,12 @@ struct Exp {
     return exp<T>(x);
   }
 };
+struct Exp2 {
+  template <class T>
+  static Vec<T> all(Vec<T> x) {
+    return exp2<T>(x);
+  }
+};
 struct Expm1 {
   template <class T>
   static Vec<T> all(Vec<T> x) {
@@ -190,10 +196,6 @@ struct Cbrt {
   static float one(float x) { return __builtin_cbrtf(x); }
   static double one(double x) { return __builtin_cbrt(x); }
 };
-struct Exp2 {
-  static float one(float x) { return __builtin_exp2f(x); }
-  static double one(double x) { return __builtin_exp2(x); }
-};
 struct Erfc {
   static float one(float x) { return __builtin_erfcf(x); }
   static double one(double x) { return __builtin_erfc(x); }
@@ -313,6 +315,7 @@ void add_into(const T* x, T* y, std::int64_t n) {
 template <class T>
 constexpr Named<UnaryRow<T, T>> kMap[] = {
     {"exp", vector_row<Exp, T>},
+    {"exp2", vector_row<Exp2, T>},
     {"expm1", vector_row<Expm1, T>},
     {"log", vector_row<Log, T>},
     {"log1p", vector_row<Log1p, T>},
@@ -342,7 +345,6 @@ constexpr Named<UnaryRow<T, T>> kMap[] = {
     {"arccosh", scalar_row<Arccosh, T, T>},
     {"arctanh", scalar_row<Arctanh, T, T>},
     {"cbrt", scalar_row<Cbrt, T, T>},
-    {"exp2", scalar_row<Exp2, T, T>},
     {"erfc", scalar_row<Erfc, T, T>},
     {"erfinv", scalar_row<Erfinv, T, T>},
 };
