@@ -292,6 +292,24 @@ def test_depthwise(isa, channels, multiplier, strides, dilation, dtype):
     check(run_depthwise, "depthwise_conv", x, w, b, dtype=dtype, **options)
 
 
+@pytest.mark.parametrize("strides", [1, 2, 3])
+@pytest.mark.parametrize("taps", [1, 2, 3, 4, 5, 7])  # along a row, in runs of three
+def test_depthwise_taps(isa, taps, strides):
+    for width in (7, 8, 9, 18, 35):
+        x, w = randn((2, 6, width, 20)), randn((2, taps, 20, 1))
+        check(run_depthwise, "depthwise_conv", x, w, None, strides=strides, padding="same")
+
+
+@pytest.mark.parametrize(("strides", "touched"), [(1, [1, 2]), (2, [1])])
+def test_depthwise_gradient_of_infinity(isa, strides, touched):
+    # The last cell is read by the taps that have an output there, not by those of one beyond.
+    x, w = np.ones((1, 1, 7, 20), "float32"), convert_to_tensor(np.ones((1, 3, 20, 1), "float32"))
+    x[:, :, -1] = np.inf
+    dw = grad(lambda w: ops.sum(ops.depthwise_conv(x, w, strides=strides, padding="same")))(w)
+    finite = np.isfinite(dw.numpy())[0, :, :, 0].all(axis=1)
+    assert [k for k in range(3) if not finite[k]] == touched
+
+
 @pytest.mark.parametrize("size", [(9,), (5, 6), (4, 3, 5)])
 def test_separable(isa, size):
     rank = len(size)
