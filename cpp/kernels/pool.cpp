@@ -10,39 +10,67 @@ namespace {
 
 using std::int64_t;
 
-// The cells [begin, end) of a window along each axis.
-struct Window {
-  int64_t begin[3], end[3];
+struct Range {
+  int64_t begin, end;
+};
 
-  Window(const PoolShape& s, const int64_t (&o)[3]) {
-    for (int a = 0; a < 3; ++a) {
-      const int64_t first = o[a] * s.stride[a] - s.before[a], last = first + s.window[a];
-      begin[a] = first < 0 ? 0 : first;
-      end[a] = last > s.in[a] ? s.in[a] : last;
-    }
+struct Cell {
+  int64_t d, h, w;
+  int64_t offset;  // of its first channel in an image
+};
+
+// The cells of a range along each axis.
+struct Box {
+  Range d, h, w;
+
+  int64_t cells() const { return (d.end - d.begin) * (h.end - h.begin) * (w.end - w.begin); }
+  // No later than the cell, along every axis; before it, along one of them.
+  bool begins_by(const Cell& c) const { return d.begin <= c.d && h.begin <= c.h && w.begin <= c.w; }
+  bool ends_before(const Cell& c) const { return d.end <= c.d || h.end <= c.h || w.end <= c.w; }
+  bool ends_before(const Box& b) const {
+    return d.end < b.d.end || h.end < b.h.end || w.end < b.w.end;
   }
-  int64_t cells() const { return (end[0] - begin[0]) * (end[1] - begin[1]) * (end[2] - begin[2]); }
-  // body(offset of the cell's first channel in an image), in row-major order
+
+  // body(cell) in row-major order
   template <class Body>
-  void for_cells(const PoolShape& s, const Body& body) const {
-    for (int64_t d = begin[0]; d < end[0]; ++d) {
-      for (int64_t h = begin[1]; h < end[1]; ++h) {
-        int64_t cell = ((d * s.in[1] + h) * s.in[2] + begin[2]) * s.C;
-        for (int64_t w = begin[2]; w < end[2]; ++w, cell += s.C) body(cell);
+  NARAE_INLINE void for_cells(const PoolShape& s, const Body& body) const {
+    for (int64_t i = d.begin; i < d.end; ++i) {
+      for (int64_t j = h.begin; j < h.end; ++j) {
+        int64_t offset = ((i * s.in[1] + j) * s.in[2] + w.begin) * s.C;
+        for (int64_t k = w.begin; k < w.end; ++k, offset += s.C) body(Cell{i, j, k, offset});
       }
     }
   }
 };
 
+int64_t clip(int64_t cell, int64_t size) { return cell < 0 ? 0 : cell > size ? size : cell; }
+
+Range window_along(const PoolShape& s, int a, int64_t o) {
+  const int64_t first = o * s.stride[a] - s.before[a];
+  return {clip(first, s.in[a]), clip(first + s.window[a], s.in[a])};
+}
+
+// The territories of the outputs part the image: a cell belongs to the first window that it is in,
+// or to the last one before it. Of windows that do not overlap: each one and the gap behind it.
+Range territory_along(const PoolShape& s, int a, int64_t o) {
+  const int64_t reach = s.window[a] > s.stride[a] ? s.window[a] : s.stride[a];
+  const int64_t end = o * s.stride[a] - s.before[a] + reach;
+  return {o == 0 ? 0 : clip(end - s.stride[a], s.in[a]),
+          o + 1 == s.out[a] ? s.in[a] : clip(end, s.in[a])};
+}
+
 int64_t image_size(const PoolShape& s) { return s.in[0] * s.in[1] * s.in[2] * s.C; }
 
-// body(window, offset of the cell in y, n) for every output of rows [begin, end) of y.
+// body(window, territory, offset of the cell in y, n) for every output of rows [begin, end) of y.
 template <class Body>
-void for_outputs(const PoolShape& s, int64_t begin, int64_t end, const Body& body) {
+NARAE_INLINE void for_outputs(const PoolShape& s, int64_t begin, int64_t end, const Body& body) {
   for (int64_t row = begin; row < end; ++row) {
-    int64_t o[3] = {row / s.out[1] % s.out[0], row % s.out[1], 0};
-    for (; o[2] < s.out[2]; ++o[2]) {
-      body(Window(s, o), (row * s.out[2] + o[2]) * s.C, row / s.out[1] / s.out[0]);
+    const int64_t d = row / s.out[1] % s.out[0], h = row % s.out[1];
+    Box window{window_along(s, 0, d), window_along(s, 1, h), {}};
+    Box territory{territory_along(s, 0, d), territory_along(s, 1, h), {}};
+    for (int64_t w = 0; w < s.out[2]; ++w) {
+      window.w = window_along(s, 2, w), territory.w = territory_along(s, 2, w);
+      body(window, territory, (row * s.out[2] + w) * s.C, row / s.out[1] / s.out[0]);
     }
   }
 }
@@ -66,7 +94,7 @@ void forward(const PoolShape& s, const T* x, T* y, Real<T> start, const Combine&
   const int64_t grain = 1 + (int64_t{1} << 15) / (work + 1);
   const int64_t fetched = ahead(s);
   parallel_ranges(s.N * s.out[0] * s.out[1], grain, [&](int64_t begin, int64_t end) {
-    for_outputs(s, begin, end, [&](const Window& window, int64_t at, int64_t n) {
+    for_outputs(s, begin, end, [&](const Box& window, const Box&, int64_t at, int64_t n) {
       const T* x_n = x + n * image_size(s);
       const int64_t cells = window.cells();
       int64_t c = 0;
@@ -74,8 +102,8 @@ void forward(const PoolShape& s, const T* x, T* y, Real<T> start, const Combine&
         Vec<T> acc[4];
         NARAE_UNROLL
         for (int j = 0; j < 4; ++j) acc[j] = broadcast(start);
-        window.for_cells(s, [&](int64_t cell) {
-          const T* x_c = x_n + cell + c;
+        window.for_cells(s, [&](const Cell& cell) {
+          const T* x_c = x_n + cell.offset + c;
           NARAE_UNROLL
           for (int j = 0; j < 4; ++j) {
             __builtin_prefetch(x_c + j * kVL + fetched);
@@ -87,8 +115,8 @@ void forward(const PoolShape& s, const T* x, T* y, Real<T> start, const Combine&
       }
       for_lanes<T>(s.C - c, [&](int64_t offset, int64_t lanes) {
         Vec<T> acc = broadcast(start);
-        window.for_cells(s, [&](int64_t cell) {
-          acc = combine(acc, load_lanes(x_n + cell + c + offset, lanes));
+        window.for_cells(s, [&](const Cell& cell) {
+          acc = combine(acc, load_lanes(x_n + cell.offset + c + offset, lanes));
         });
         store_lanes<T>(y + at + c + offset, finish(acc, cells), lanes);
       });
@@ -96,46 +124,48 @@ void forward(const PoolShape& s, const T* x, T* y, Real<T> start, const Combine&
   });
 }
 
-// Zeros for the channels of all cells in [first, last) of an image.
+// Some channels of one output's cells of dx. What comes first to a cell is stored, the rest added:
+// where windows do not overlap each element is written once, and nothing read.
 template <class T>
-void clear(T* dx, int64_t first, int64_t last, int64_t C, int64_t channels) {
-  for (int64_t cell = first; cell < last; ++cell) {
-    for_lanes<T>(channels, [&](int64_t j, int64_t lanes) {
-      store_lanes<T>(dx + cell * C + j, Vec<T>{}, lanes);
+struct Target {
+  const PoolShape& s;
+  const Box &window, &territory;
+  T* dx;  // of the image's first cell
+  int64_t lanes;
+
+  void add(const Cell& cell, Vec<T> value) const {
+    T* to = dx + cell.offset;
+    const bool is_first = territory.begins_by(cell);
+    store_lanes<T>(to, is_first ? value : load_lanes(to, lanes) + value, lanes);
+  }
+  void clear_gap() const {
+    if (!window.ends_before(territory)) return;
+    territory.for_cells(s, [&](const Cell& cell) {
+      if (window.ends_before(cell)) store_lanes<T>(dx + cell.offset, Vec<T>{}, lanes);
     });
   }
-}
+};
 
-// Scatters into dx: a task owns some channels of one image. body(window, offset in y, first
-// channel, channels, n) for each window. The cells that a row of windows is the first to reach are
-// cleared just before, so that they are in the cache for it.
+// Scatters into dx: a task owns some channels of one image. body(target, offset in y, offset in x)
+// for each window.
 template <class T, class Body>
-void backward(const PoolShape& s, T* dx, const Body& body) {
+NARAE_FLATTEN void backward(const PoolShape& s, T* dx, const Body& body) {
   const int64_t width = s.N >= 16 || s.C <= 4 * kLanes<T> ? s.C : 4 * kLanes<T>;
   if (s.C == 0) return;
-  const int64_t blocks = (s.C + width - 1) / width, cells = image_size(s) / s.C;
-  const int axis = s.in[0] > 1 ? 0 : 1;  // whose slices are cleared one by one
-  const int64_t slice = axis == 0 ? s.in[1] * s.in[2] : s.in[2];
-  const int64_t grain = 1 + (int64_t{1} << 15) / (cells * width + 1);
+  const int64_t blocks = (s.C + width - 1) / width, rows = s.out[0] * s.out[1];
+  const int64_t grain = 1 + (int64_t{1} << 15) / (image_size(s) / s.C * width + 1);
   parallel_ranges(s.N * blocks, grain, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t n = task / blocks, c = task % blocks * width, rows = s.out[0] * s.out[1];
-      const int64_t channels = c + width > s.C ? s.C - c : width;
-      T* dx_n = dx + n * image_size(s) + c;
-      int64_t cleared = 0;
-      const auto clear_to = [&](int64_t cell) {
-        if (cell > cleared) clear(dx_n, cleared, cell, s.C, channels), cleared = cell;
-      };
-      for (int64_t row = n * rows; row < (n + 1) * rows; ++row) {
-        const int64_t o[3] = {row / s.out[1] % s.out[0], row % s.out[1], 0};
-        clear_to(Window(s, o).end[axis] * slice);
-        for_outputs(s, row, row + 1, [&](const Window& window, int64_t at, int64_t) {
-          for_lanes<T>(channels, [&](int64_t j, int64_t lanes) {
-            body(window, at + c + j, n * image_size(s) + c + j, lanes);
-          });
+      const int64_t n = task / blocks, c = task % blocks * width;
+      const int64_t channels = c + width > s.C ? s.C - c : width, from = n * image_size(s) + c;
+      const auto output = [&](const Box& window, const Box& territory, int64_t at, int64_t) {
+        for_lanes<T>(channels, [&](int64_t j, int64_t lanes) {
+          const Target<T> target{s, window, territory, dx + from + j, lanes};
+          body(target, at + c + j, from + j);
+          target.clear_gap();
         });
-      }
-      clear_to(cells);
+      };
+      for_outputs(s, n * rows, (n + 1) * rows, output);
     }
   });
 }
@@ -150,15 +180,17 @@ void max_forward(PoolShape s, const T* x, T* y) {
 template <class T>
 void max_backward(PoolShape s, const T* dy, const T* x, const T* y, T* dx) {
   const int64_t fetched = ahead(s);
-  backward<T>(s, dx, [&](const Window& window, int64_t at, int64_t from, int64_t lanes) {
-    const Vec<T> y_o = load_lanes(y + at, lanes), dy_o = load_lanes(dy + at, lanes);
+  backward<T>(s, dx, [&](const Target<T>& target, int64_t at, int64_t from) {
+    const Vec<T> y_o = load_lanes(y + at, target.lanes), dy_o = load_lanes(dy + at, target.lanes);
     Vec<Int<T>> open = ~Vec<Int<T>>{};  // lanes whose largest cell is yet to come
-    window.for_cells(s, [&](int64_t cell) {
-      __builtin_prefetch(x + from + cell + fetched);
-      const Vec<T> x_i = load_lanes(x + from + cell, lanes);
+    if (fetched > 0) {
+      target.window.for_cells(
+          s, [&](const Cell& cell) { __builtin_prefetch(x + from + cell.offset + fetched); });
+    }
+    target.window.for_cells(s, [&](const Cell& cell) {
+      const Vec<T> x_i = load_lanes(x + from + cell.offset, target.lanes);
       const Vec<Int<T>> first = ((x_i == y_o) | (x_i != x_i)) & open;
-      T* to = dx + from + cell;
-      store_lanes<T>(to, load_lanes(to, lanes) + (first ? dy_o : Vec<T>{}), lanes);
+      target.add(cell, first ? dy_o : Vec<T>{});
       open &= ~first;
     });
   });
@@ -173,12 +205,9 @@ void average_forward(PoolShape s, const T* x, T* y) {
 
 template <class T>
 void average_backward(PoolShape s, const T* dy, T* dx) {
-  backward<T>(s, dx, [&](const Window& window, int64_t at, int64_t from, int64_t lanes) {
-    const Vec<T> share = load_lanes(dy + at, lanes) / Real<T>(window.cells());
-    window.for_cells(s, [&](int64_t cell) {
-      T* to = dx + from + cell;
-      store_lanes<T>(to, load_lanes(to, lanes) + share, lanes);
-    });
+  backward<T>(s, dx, [&](const Target<T>& target, int64_t at, int64_t) {
+    const Vec<T> share = load_lanes(dy + at, target.lanes) / Real<T>(target.window.cells());
+    target.window.for_cells(s, [&](const Cell& cell) { target.add(cell, share); });
   });
 }
 

@@ -6,8 +6,9 @@
 //   average_backward  dx[n,i,c] = sum of dy[n,o,c] / cells(o) over the windows that i lies in
 //
 // The window of o are the cells i = o * stride - before + k, 0 <= k < window, that lie inside the
-// image: padding is never the largest, and is not counted. Each window has one at least. x (N, *in,
-// C), y (N, *out, C). Outputs are overwritten and overlap no input. A NaN comes out of max_forward.
+// image: padding is never the largest, and is not counted. Each window has one at least, and each
+// axis a window. x (N, *in, C), y (N, *out, C). Outputs are overwritten and overlap no input. A NaN
+// comes out of max_forward.
 #pragma once
 
 #include <cstdint>
