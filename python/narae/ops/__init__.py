@@ -23,5 +23,6 @@ from narae.ops.shape import *  # noqa: F403
 from narae.ops.softmax import *  # noqa: F403
 from narae.ops.sort import *  # noqa: F403
 from narae.ops.squared_error import *  # noqa: F403
+from narae.ops.unary import *  # noqa: F403
 
 install_operators(globals())

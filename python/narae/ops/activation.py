@@ -5,7 +5,7 @@ from typing import Any
 
 from narae import _core
 from narae.engine import Tensor, convert_to_tensor, is_tracked, op, record
-from narae.ops import elementwise
+from narae.ops import elementwise, unary
 from narae.ops.elementwise import floating, multiply, subtract
 
 __all__ = [
@@ -251,7 +251,7 @@ def sparse_sigmoid(x: Any) -> Tensor:
 @op
 def exponential(x: Any) -> Tensor:
     """Computes `exp(x)`."""
-    return elementwise.exp(x)
+    return unary.exp(x)
 
 
 @op

@@ -9,20 +9,11 @@ from narae import _core
 from narae.engine import Tensor, config, convert_to_tensor, is_tracked, op, record
 from narae.engine.dtypes import finfo, is_float, result_type
 from narae.engine.random import next_key
-from narae.ops.elementwise import (
-    absolute,
-    add,
-    cast,
-    divide,
-    exp,
-    multiply,
-    subtract,
-    sum_to_shape,
-    where,
-)
+from narae.ops.elementwise import add, cast, divide, multiply, subtract, sum_to_shape, where
 from narae.ops.gemm import matmul
 from narae.ops.reduce import max, sum
 from narae.ops.shape import expand_dims, repeat, transpose
+from narae.ops.unary import absolute, exp
 
 __all__ = ["dot_product_attention"]
 

@@ -13,13 +13,21 @@ from narae.ops.elementwise import (
     add,
     cast,
     constant,
+    divide,
     equal,
-    exp2,
     floating,
-    isclose,
+    floating_operands,
     less,
+    less_equal,
+    logical_and,
+    logical_or,
+    maximum,
+    minimum,
+    mod,
     multiply,
+    negative,
     not_equal,
+    numbers,
     operands,
     power,
     subtract,
@@ -39,12 +47,14 @@ from narae.ops.shape import (
     stack,
     unstack,
 )  # fmt: skip
+from narae.ops.unary import abs as _abs
+from narae.ops.unary import exp, exp2, isfinite, isnan, log1p, sign
 
 __all__ = [
     "allclose", "angle", "array_equal", "associative_scan", "cond", "conj", "conjugate", "cross",
-    "diff", "fori_loop", "geomspace", "imag", "isreal", "kron", "ldexp", "map", "nonzero", "ptp",
-    "real", "scan", "select", "switch", "trace", "trapezoid", "vander", "vectorize",
-    "vectorized_map", "while_loop",
+    "diff", "fmax", "fmin", "fmod", "fori_loop", "geomspace", "imag", "isclose", "isreal", "kron",
+    "ldexp", "logaddexp", "logaddexp2", "map", "nonzero", "ptp", "real", "scan", "select",
+    "switch", "trace", "trapezoid", "vander", "vectorize", "vectorized_map", "while_loop",
 ]  # fmt: skip
 
 _slice = slice
@@ -88,7 +98,57 @@ def angle(x: Any) -> Tensor:
     return where(less(x, 0.0), math.pi, where(not_equal(x, x), x, zeros_like(x)))
 
 
-# ---- comparisons of whole tensors ---------------------------------------------------------------
+# ---- functions of two arguments -----------------------------------------------------------------
+@op
+def fmax(x1: Any, x2: Any) -> Tensor:
+    """Gives the larger of both; the other one where one is NaN."""
+    a, b = operands(x1, x2)
+    return where(isnan(a), b, where(isnan(b), a, maximum(a, b)))
+
+
+@op
+def fmin(x1: Any, x2: Any) -> Tensor:
+    """Gives the smaller of both; the other one where one is NaN."""
+    a, b = operands(x1, x2)
+    return where(isnan(a), b, where(isnan(b), a, minimum(a, b)))
+
+
+@op
+def fmod(x1: Any, x2: Any) -> Tensor:
+    """Computes the remainder `x1 - trunc(x1 / x2) * x2`, which has the sign of `x1`."""
+    a, b = numbers("fmod", x1, x2)
+    return multiply(sign(a), mod(_abs(a), _abs(b)))
+
+
+@op
+def logaddexp(x1: Any, x2: Any) -> Tensor:
+    """Computes `log(exp(x1) + exp(x2))` without overflow."""
+    a, b = floating_operands(x1, x2)
+    high = maximum(a, b)
+    same = equal(a, b)  # also both infinite, whose difference is NaN
+    gap = where(same, 0.0, negative(_abs(subtract(a, b))))
+    return add(high, log1p(exp(gap)))
+
+
+@op
+def logaddexp2(x1: Any, x2: Any) -> Tensor:
+    """Computes `log2(2**x1 + 2**x2)` without overflow."""
+    a, b = floating_operands(x1, x2)
+    return divide(logaddexp(multiply(a, math.log(2)), multiply(b, math.log(2))), math.log(2))
+
+
+# ---- comparisons --------------------------------------------------------------------------------
+@op
+def isclose(
+    x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Tensor:
+    """Tells where `|x1 - x2| <= atol + rtol * |x2|`, or both are the same infinity."""
+    a, b = floating_operands(x1, x2)
+    near = less_equal(_abs(subtract(a, b)), add(multiply(_abs(b), rtol), atol))
+    near = logical_or(equal(a, b), logical_and(near, isfinite(b)))
+    return logical_or(near, logical_and(isnan(a), isnan(b))) if equal_nan else near
+
+
 @op
 def allclose(
     x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False

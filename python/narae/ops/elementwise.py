@@ -1,12 +1,10 @@
-"""Arithmetic, comparisons and mathematical functions, element by element, with broadcasting.
+"""Arithmetic and comparisons, element by element, with broadcasting.
 
 Dtypes: Python numbers take the dtype of the other operand; float wins over int (see
 `narae.engine.dtypes`). Gradients are made of ops, so they can be differentiated again.
 """
 
-import builtins
 import functools
-import math
 from typing import Any
 
 import numpy as np
@@ -16,17 +14,12 @@ from narae.engine import Tensor, config, convert_to_tensor, dtypes, is_tracked, 
 from narae.engine.tensor import autocast
 
 __all__ = [
-    "abs", "absolute", "add", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2",
-    "arctanh", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_not", "bitwise_or",
-    "bitwise_right_shift", "bitwise_xor", "broadcast_to", "cast", "cbrt", "ceil", "clip", "copy",
-    "cos", "cosh", "deg2rad", "divide", "divide_no_nan", "equal", "erf", "erfc", "erfinv", "exp",
-    "exp2", "expm1", "fabs", "floor", "floor_divide", "fmax", "fmin", "fmod", "greater",
-    "greater_equal", "heaviside", "hypot", "isclose", "isfinite", "isinf", "isnan", "isneginf",
-    "isposinf", "left_shift", "less", "less_equal", "log", "log10", "log1p", "log2", "logaddexp",
-    "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum",
-    "mod", "multiply", "nan_to_num", "negative", "not_equal", "power", "rad2deg", "reciprocal",
-    "right_shift", "round", "rsqrt", "saturate_cast", "sign", "signbit", "sin", "sinc", "sinh",
-    "sqrt", "square", "subtract", "sum_to_shape", "tan", "true_divide", "trunc", "where",
+    "add", "arctan2", "bitwise_and", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift",
+    "bitwise_xor", "broadcast_to", "cast", "divide", "divide_no_nan", "equal", "floor_divide",
+    "greater", "greater_equal", "heaviside", "hypot", "left_shift", "less", "less_equal", "log",
+    "logical_and", "logical_or", "logical_xor", "maximum", "minimum", "mod", "multiply",
+    "negative", "not_equal", "power", "reciprocal", "right_shift", "sqrt", "square", "subtract",
+    "sum_to_shape", "true_divide", "where",
 ]  # fmt: skip
 
 
@@ -62,7 +55,7 @@ def floating(x: Any) -> Tensor:
     return x if dtypes.is_float(x.dtype) else cast(x, config.floatx())
 
 
-def _floating_operands(x1, x2) -> tuple[Tensor, Tensor]:
+def floating_operands(x1, x2) -> tuple[Tensor, Tensor]:
     x1, x2 = operands(x1, x2)
     return (x1, x2) if dtypes.is_float(x1.dtype) else (floating(x1), floating(x2))
 
@@ -116,7 +109,7 @@ def constant(array: np.ndarray) -> Tensor:
     return record(Tensor(array), (), None)
 
 
-def _of_input(kernel, x, slope):
+def of_input(kernel, x, slope):
     """y = kernel(x) with dy/dx = slope(x)."""
     return record(Tensor(kernel(x.array)), (x,), lambda dy: (multiply(dy, slope(x)),))
 
@@ -149,7 +142,7 @@ def add(x1: Any, x2: Any) -> Tensor:
 @op
 def subtract(x1: Any, x2: Any) -> Tensor:
     """Computes `x1 - x2`."""
-    a, b = _numbers("subtract", x1, x2)
+    a, b = numbers("subtract", x1, x2)
     return _binary(_core.subtract, a, b, (lambda dy: dy, negative))
 
 
@@ -165,7 +158,7 @@ def multiply(x1: Any, x2: Any) -> Tensor:
 @op
 def divide(x1: Any, x2: Any) -> Tensor:
     """Computes `x1 / x2`; integers give floats."""
-    a, b = _floating_operands(x1, x2)
+    a, b = floating_operands(x1, x2)
     return _binary(
         _core.divide,
         a,
@@ -183,7 +176,7 @@ def true_divide(x1: Any, x2: Any) -> Tensor:
 @op
 def divide_no_nan(x1: Any, x2: Any) -> Tensor:
     """Computes `x1 / x2`, and 0 where `x2` is 0."""
-    a, b = _floating_operands(x1, x2)
+    a, b = floating_operands(x1, x2)
     return _binary(
         _core.divide_no_nan,
         a,
@@ -198,14 +191,14 @@ def divide_no_nan(x1: Any, x2: Any) -> Tensor:
 @op
 def floor_divide(x1: Any, x2: Any) -> Tensor:
     """Computes the floor of `x1 / x2`; an integer divided by zero gives 0."""
-    a, b = _numbers("floor_divide", x1, x2)
+    a, b = numbers("floor_divide", x1, x2)
     return constant(_core.floor_divide(a.array, b.array))
 
 
 @op
 def mod(x1: Any, x2: Any) -> Tensor:
     """Computes the remainder `x1 - floor(x1 / x2) * x2`, which has the sign of `x2`."""
-    a, b = _numbers("mod", x1, x2)
+    a, b = numbers("mod", x1, x2)
     return _binary(
         _core.mod,
         a,
@@ -224,7 +217,7 @@ def power(x1: Any, x2: Any) -> Tensor:
             return operands(x1, x2)[0]
         if x2 == 0.5:
             return sqrt(x1)
-    a, b = _numbers("power", x1, x2)
+    a, b = numbers("power", x1, x2)
 
     def slope_a(dy):  # 0 ** (b - 1) is infinite where b is 0
         safe = power(a, where(equal(b, 0), 1.0, subtract(b, 1)))
@@ -264,7 +257,7 @@ def _not_bool(x1, x2):
     return (a, b) if a.dtype != "bool" else (cast(a, "int32"), cast(b, "int32"))
 
 
-def _numbers(who: str, x1, x2) -> tuple[Tensor, Tensor]:
+def numbers(who: str, x1, x2) -> tuple[Tensor, Tensor]:
     a, b = operands(x1, x2)
     if a.dtype == "bool":
         raise TypeError(
@@ -275,30 +268,9 @@ def _numbers(who: str, x1, x2) -> tuple[Tensor, Tensor]:
 
 
 @op
-def fmax(x1: Any, x2: Any) -> Tensor:
-    """Gives the larger of both; the other one where one is NaN."""
-    a, b = operands(x1, x2)
-    return where(isnan(a), b, where(isnan(b), a, maximum(a, b)))
-
-
-@op
-def fmin(x1: Any, x2: Any) -> Tensor:
-    """Gives the smaller of both; the other one where one is NaN."""
-    a, b = operands(x1, x2)
-    return where(isnan(a), b, where(isnan(b), a, minimum(a, b)))
-
-
-@op
-def fmod(x1: Any, x2: Any) -> Tensor:
-    """Computes the remainder `x1 - trunc(x1 / x2) * x2`, which has the sign of `x1`."""
-    a, b = _numbers("fmod", x1, x2)
-    return multiply(sign(a), mod(abs(a), abs(b)))
-
-
-@op
 def arctan2(x1: Any, x2: Any) -> Tensor:
     """Computes the angle of the point (x2, x1) in [-pi, pi]."""
-    a, b = _floating_operands(x1, x2)
+    a, b = floating_operands(x1, x2)
     squares = lambda: add(square(a), square(b))  # noqa: E731
     return _binary(
         _core.arctan2,
@@ -314,7 +286,7 @@ def arctan2(x1: Any, x2: Any) -> Tensor:
 @op
 def hypot(x1: Any, x2: Any) -> Tensor:
     """Computes `sqrt(x1**2 + x2**2)` without overflow on the way."""
-    a, b = _floating_operands(x1, x2)
+    a, b = floating_operands(x1, x2)
     return _binary(
         _core.hypot,
         a,
@@ -324,23 +296,6 @@ def hypot(x1: Any, x2: Any) -> Tensor:
             lambda dy: divide_no_nan(multiply(dy, b), hypot(a, b)),
         ),
     )
-
-
-@op
-def logaddexp(x1: Any, x2: Any) -> Tensor:
-    """Computes `log(exp(x1) + exp(x2))` without overflow."""
-    a, b = _floating_operands(x1, x2)
-    high = maximum(a, b)
-    same = equal(a, b)  # also both infinite, whose difference is NaN
-    gap = where(same, 0.0, negative(abs(subtract(a, b))))
-    return add(high, log1p(exp(gap)))
-
-
-@op
-def logaddexp2(x1: Any, x2: Any) -> Tensor:
-    """Computes `log2(2**x1 + 2**x2)` without overflow."""
-    a, b = _floating_operands(x1, x2)
-    return divide(logaddexp(multiply(a, math.log(2)), multiply(b, math.log(2))), math.log(2))
 
 
 @op
@@ -416,65 +371,6 @@ def logical_xor(x1: Any, x2: Any) -> Tensor:
 
 
 @op
-def logical_not(x: Any) -> Tensor:
-    """Tells where `x` is zero."""
-    return Tensor(_core.logical_not(convert_to_tensor(x).array))
-
-
-@op
-def isnan(x: Any) -> Tensor:
-    """Tells where `x` is NaN."""
-    x = convert_to_tensor(x)
-    return Tensor(_core.isnan(x.array)) if dtypes.is_float(x.dtype) else not_equal(x, x)
-
-
-@op
-def isinf(x: Any) -> Tensor:
-    """Tells where `x` is infinite."""
-    x = convert_to_tensor(x)
-    return Tensor(_core.isinf(x.array)) if dtypes.is_float(x.dtype) else not_equal(x, x)
-
-
-@op
-def isfinite(x: Any) -> Tensor:
-    """Tells where `x` is neither infinite nor NaN."""
-    x = convert_to_tensor(x)
-    return Tensor(_core.isfinite(x.array)) if dtypes.is_float(x.dtype) else equal(x, x)
-
-
-@op
-def isposinf(x: Any) -> Tensor:
-    """Tells where `x` is plus infinity."""
-    return equal(floating(x), math.inf)
-
-
-@op
-def isneginf(x: Any) -> Tensor:
-    """Tells where `x` is minus infinity."""
-    return equal(floating(x), -math.inf)
-
-
-@op
-def signbit(x: Any) -> Tensor:
-    """Tells where the sign bit is set: negative numbers and -0."""
-    x = convert_to_tensor(x)
-    if dtypes.is_float(x.dtype):  # 1 / -0 is minus infinity
-        x = where(equal(x, 0.0), Tensor(_core.reciprocal(x.array)), x)
-    return less(x, 0)
-
-
-@op
-def isclose(
-    x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> Tensor:
-    """Tells where `|x1 - x2| <= atol + rtol * |x2|`, or both are the same infinity."""
-    a, b = _floating_operands(x1, x2)
-    near = less_equal(abs(subtract(a, b)), add(multiply(abs(b), rtol), atol))
-    near = logical_or(equal(a, b), logical_and(near, isfinite(b)))
-    return logical_or(near, logical_and(isnan(a), isnan(b))) if equal_nan else near
-
-
-@op
 def where(condition: Any, x1: Any = None, x2: Any = None) -> Tensor:
     """Gives `x1` where the condition holds, else `x2`; all three broadcast.
 
@@ -531,21 +427,6 @@ def bitwise_or(x: Any, y: Any) -> Tensor:
 def bitwise_xor(x: Any, y: Any) -> Tensor:
     """Computes `x ^ y`, bit by bit."""
     return _bits("bitwise_xor", _core.bitwise_xor, logical_xor, x, y)
-
-
-@op
-def bitwise_not(x: Any) -> Tensor:
-    """Computes `~x`, bit by bit."""
-    x = convert_to_tensor(x)
-    if dtypes.is_float(x.dtype):
-        raise TypeError(f"narae.ops.bitwise_not: expected integers. Received: dtype {x.dtype}")
-    return logical_not(x) if x.dtype == "bool" else Tensor(_core.bitwise_not(x.array))
-
-
-@op
-def bitwise_invert(x: Any) -> Tensor:
-    """Computes `~x`, bit by bit; the same as `bitwise_not`."""
-    return bitwise_not(x)
 
 
 def _shift(who: str, kernel, x, y) -> Tensor:
@@ -609,31 +490,8 @@ def in_float32(function):
     return wrapper
 
 
-@op
-def saturate_cast(x: Any, dtype: str) -> Tensor:
-    """Converts to another dtype; values beyond its range become its ends."""
-    x, dtype = convert_to_tensor(x), dtypes.standardize_dtype(dtype)
-    if dtypes.is_float(dtype) or dtype == "bool" or x.dtype in ("bool", dtype):
-        return cast(x, dtype)
-    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-    if not dtypes.is_float(x.dtype):
-        own = np.iinfo(x.dtype)
-        return cast(clip(x, max(low, own.min), min(high, own.max)), dtype)
-    y = where(less(x, float(low)), 0.0, x)
-    y = where(greater_equal(y, float(high)), 0.0, y)
-    y = where(less(x, float(low)), low, cast(y, dtype))
-    return cast(where(greater_equal(x, float(high)), high, y), dtype)
-
-
-@op
-def copy(x: Any) -> Tensor:
-    """Gives the same values in memory of their own."""
-    x = convert_to_tensor(x)
-    return record(Tensor(_core.copy(x.array)), (x,), lambda dy: (dy,))
-
-
-# ---- functions of one argument ---------------------------------------------------------
-def _number(x) -> Tensor:
+# ---- functions of one argument that those above need; all others are in unary.py ----
+def number(x) -> Tensor:
     x = convert_to_tensor(x)
     return cast(x, "int32") if x.dtype == "bool" else x
 
@@ -641,40 +499,15 @@ def _number(x) -> Tensor:
 @op
 def negative(x: Any) -> Tensor:
     """Computes `-x`."""
-    x = _number(x)
+    x = number(x)
     return record(Tensor(_core.negative(x.array)), (x,), lambda dy: (negative(dy),))
-
-
-@op
-def abs(x: Any) -> Tensor:
-    """Computes `|x|`."""
-    x = _number(x)
-    return _of_input(_core.abs, x, sign)
-
-
-@op
-def absolute(x: Any) -> Tensor:
-    """Computes `|x|`; the same as `abs`."""
-    return abs(x)
-
-
-@op
-def fabs(x: Any) -> Tensor:
-    """Computes `|x|` as a float."""
-    return abs(floating(x))
-
-
-@op
-def sign(x: Any) -> Tensor:
-    """Gives -1, 0 or 1."""
-    return constant(_core.sign(_number(x).array))
 
 
 @op
 def square(x: Any) -> Tensor:
     """Computes `x * x`."""
-    x = _number(x)
-    return _of_input(_core.square, x, lambda x: multiply(x, 2))
+    x = number(x)
+    return of_input(_core.square, x, lambda x: multiply(x, 2))
 
 
 @op
@@ -685,20 +518,6 @@ def sqrt(x: Any) -> Tensor:
 
 
 @op
-def rsqrt(x: Any) -> Tensor:
-    """Computes `1 / sqrt(x)`."""
-    x = floating(x)
-    return of_output(x, _core.rsqrt(x.array), lambda y: multiply(multiply(y, square(y)), -0.5))
-
-
-@op
-def cbrt(x: Any) -> Tensor:
-    """Computes the cube root."""
-    x = floating(x)
-    return of_output(x, _core.cbrt(x.array), lambda y: divide(1 / 3, square(y)))
-
-
-@op
 def reciprocal(x: Any) -> Tensor:
     """Computes `1 / x`."""
     x = floating(x)
@@ -706,236 +525,6 @@ def reciprocal(x: Any) -> Tensor:
 
 
 @op
-def exp(x: Any) -> Tensor:
-    """Computes `e ** x`."""
-    x = floating(x)
-    return of_output(x, _core.exp(x.array), lambda y: y)
-
-
-@op
-def exp2(x: Any) -> Tensor:
-    """Computes `2 ** x`."""
-    x = floating(x)
-    return of_output(x, _core.exp2(x.array), lambda y: multiply(y, math.log(2)))
-
-
-@op
-def expm1(x: Any) -> Tensor:
-    """Computes `e ** x - 1`, exact also for small `x`."""
-    x = floating(x)
-    return of_output(x, _core.expm1(x.array), lambda y: add(y, 1.0))
-
-
-@op
 def log(x: Any) -> Tensor:
     """Computes the natural logarithm: minus infinity for 0, NaN for negative numbers."""
-    return _of_input(_core.log, floating(x), reciprocal)
-
-
-@op
-def log1p(x: Any) -> Tensor:
-    """Computes `log(1 + x)`, exact also for small `x`."""
-    return _of_input(_core.log1p, floating(x), lambda x: reciprocal(add(x, 1.0)))
-
-
-@op
-def log2(x: Any) -> Tensor:
-    """Computes the logarithm to base 2."""
-    return _of_input(_core.log2, floating(x), lambda x: divide(1 / math.log(2), x))
-
-
-@op
-def log10(x: Any) -> Tensor:
-    """Computes the logarithm to base 10."""
-    return _of_input(_core.log10, floating(x), lambda x: divide(1 / math.log(10), x))
-
-
-@op
-def sin(x: Any) -> Tensor:
-    """Computes the sine of an angle in radians."""
-    return _of_input(_core.sin, floating(x), cos)
-
-
-@op
-def cos(x: Any) -> Tensor:
-    """Computes the cosine of an angle in radians."""
-    return _of_input(_core.cos, floating(x), lambda x: negative(sin(x)))
-
-
-@op
-def tan(x: Any) -> Tensor:
-    """Computes the tangent of an angle in radians."""
-    x = floating(x)
-    return of_output(x, _core.tan(x.array), lambda y: add(square(y), 1.0))
-
-
-@op
-def sinh(x: Any) -> Tensor:
-    """Computes `(exp(x) - exp(-x)) / 2`."""
-    return _of_input(_core.sinh, floating(x), cosh)
-
-
-@op
-def cosh(x: Any) -> Tensor:
-    """Computes `(exp(x) + exp(-x)) / 2`."""
-    return _of_input(_core.cosh, floating(x), sinh)
-
-
-@op
-def arcsin(x: Any) -> Tensor:
-    """Computes the angle in [-pi/2, pi/2] whose sine is `x`."""
-    return _of_input(_core.arcsin, floating(x), lambda x: rsqrt(subtract(1.0, square(x))))
-
-
-@op
-def arccos(x: Any) -> Tensor:
-    """Computes the angle in [0, pi] whose cosine is `x`."""
-    return _of_input(_core.arccos, floating(x), lambda x: negative(rsqrt(subtract(1.0, square(x)))))
-
-
-@op
-def arctan(x: Any) -> Tensor:
-    """Computes the angle in (-pi/2, pi/2) whose tangent is `x`."""
-    return _of_input(_core.arctan, floating(x), lambda x: reciprocal(add(square(x), 1.0)))
-
-
-@op
-def arcsinh(x: Any) -> Tensor:
-    """Computes the inverse of `sinh`."""
-    return _of_input(_core.arcsinh, floating(x), lambda x: rsqrt(add(square(x), 1.0)))
-
-
-@op
-def arccosh(x: Any) -> Tensor:
-    """Computes the inverse of `cosh`, not negative."""
-    return _of_input(_core.arccosh, floating(x), lambda x: rsqrt(subtract(square(x), 1.0)))
-
-
-@op
-def arctanh(x: Any) -> Tensor:
-    """Computes the inverse of `tanh`."""
-    return _of_input(_core.arctanh, floating(x), lambda x: reciprocal(subtract(1.0, square(x))))
-
-
-@op
-def erf(x: Any) -> Tensor:
-    """Computes the error function, `2 / sqrt(pi)` times the integral of `exp(-t**2)` to `x`."""
-    return _of_input(
-        _core.erf,
-        floating(x),
-        lambda x: multiply(exp(negative(square(x))), 2 / math.sqrt(math.pi)),
-    )
-
-
-@op
-def erfc(x: Any) -> Tensor:
-    """Computes `1 - erf(x)`, exact also where erf is near 1."""
-    return _of_input(
-        _core.erfc,
-        floating(x),
-        lambda x: multiply(exp(negative(square(x))), -2 / math.sqrt(math.pi)),
-    )
-
-
-@op
-def erfinv(x: Any) -> Tensor:
-    """Computes the inverse of `erf` on (-1, 1)."""
-    x = floating(x)
-    return of_output(
-        x, _core.erfinv(x.array), lambda y: multiply(exp(square(y)), math.sqrt(math.pi) / 2)
-    )
-
-
-@op
-def sinc(x: Any) -> Tensor:
-    """Computes `sin(pi x) / (pi x)`, and 1 at 0."""
-    x = multiply(floating(x), math.pi)
-    zero = equal(x, 0.0)
-    return where(zero, 1.0, divide(sin(x), where(zero, 1.0, x)))
-
-
-@op
-def deg2rad(x: Any) -> Tensor:
-    """Converts degrees to radians."""
-    return multiply(floating(x), math.pi / 180)
-
-
-@op
-def rad2deg(x: Any) -> Tensor:
-    """Converts radians to degrees."""
-    return multiply(floating(x), 180 / math.pi)
-
-
-def _whole(kernel, x) -> Tensor:
-    """Rounding leaves integers as they are, and has the derivative zero."""
-    x = convert_to_tensor(x)
-    return constant(kernel(x.array)) if dtypes.is_float(x.dtype) else x
-
-
-@op
-def floor(x: Any) -> Tensor:
-    """Rounds down."""
-    return _whole(_core.floor, x)
-
-
-@op
-def ceil(x: Any) -> Tensor:
-    """Rounds up."""
-    return _whole(_core.ceil, x)
-
-
-@op
-def trunc(x: Any) -> Tensor:
-    """Rounds towards zero."""
-    return _whole(_core.trunc, x)
-
-
-@op
-def round(x: Any, decimals: int = 0) -> Tensor:
-    """Rounds to so many decimals; halves go to the even neighbour."""
-    if decimals == 0:
-        return _whole(_core.round, x)
-    x = convert_to_tensor(x)
-    scale = 10.0 ** builtins.abs(decimals)
-    up, down = (multiply, divide) if decimals > 0 else (divide, multiply)
-    return cast(down(_whole(_core.round, up(floating(x), scale)), scale), x.dtype)
-
-
-@op
-def clip(x: Any, x_min: Any, x_max: Any) -> Tensor:
-    """Limits `x` to [x_min, x_max]; numbers, tensors or None for no limit.
-
-    >>> narae.ops.clip([-2, 0, 7], -1, 3).numpy()
-    array([-1,  0,  3], dtype=int32)
-    """
-    x = convert_to_tensor(x)
-    if dtypes.is_float(x.dtype) and _is_number(x_min) and _is_number(x_max):
-        low = -math.inf if x_min is None else float(x_min)
-        high = math.inf if x_max is None else float(x_max)
-        y = Tensor(_core.clip_forward(x.array, low, high))
-        return record(y, (x,), lambda dy: (_clip_backward(dy, x, low, high),))
-    y = x if x_min is None else maximum(x, x_min)
-    return y if x_max is None else minimum(y, x_max)
-
-
-def _is_number(x) -> bool:
-    return x is None or isinstance(x, (int, float))
-
-
-def _clip_backward(dy, x, low, high):
-    dx = Tensor(_core.clip_backward(dy.array, x.array, low, high))
-    return record(dx, (dy,), lambda g: (_clip_backward(g, x, low, high),))
-
-
-@op
-def nan_to_num(
-    x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
-) -> Tensor:
-    """Replaces NaN by `nan` and infinities by `posinf`, `neginf` (the largest numbers if None)."""
-    x = convert_to_tensor(x)
-    if not dtypes.is_float(x.dtype):
-        return x
-    largest = float(dtypes.finfo(x.dtype).max)
-    y = where(isnan(x), float(nan), x)
-    y = where(equal(x, math.inf), largest if posinf is None else float(posinf), y)
-    return where(equal(x, -math.inf), -largest if neginf is None else float(neginf), y)
+    return of_input(_core.log, floating(x), reciprocal)
