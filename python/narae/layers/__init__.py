@@ -63,17 +63,8 @@ from narae.layers.pooling import (
     MaxPooling3D,
 )
 from narae.layers.preprocessing import CategoryEncoding, Normalization, Rescaling
-from narae.layers.recurrent import (
-    GRU,
-    LSTM,
-    RNN,
-    Bidirectional,
-    GRUCell,
-    LSTMCell,
-    SimpleRNN,
-    SimpleRNNCell,
-    StackedRNNCells,
-)
+from narae.layers.recurrent import GRU, LSTM, RNN, SimpleRNN
+from narae.layers.recurrent_cells import GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
 from narae.layers.regularization import (
     ActivityRegularization,
     AlphaDropout,
@@ -99,7 +90,7 @@ from narae.layers.reshaping import (
     ZeroPadding2D,
     ZeroPadding3D,
 )
-from narae.layers.wrappers import TimeDistributed, Wrapper
+from narae.layers.wrappers import Bidirectional, TimeDistributed, Wrapper
 
 # Keras's second names.
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D

@@ -1,487 +1,27 @@
-"""Recurrent layers: cells for one step, layers for whole sequences.
+"""Recurrent layers: a cell run along whole sequences.
 
 `SimpleRNN`, `LSTM` and `GRU` run a whole sequence in one kernel call when their activations are
 the default ones; other activations, recurrent dropout and cells of one's own run step by step.
 """
 
 import types
-from collections.abc import Sequence
 
-from narae import activations, initializers, ops, random
+from narae import ops
 from narae.engine import lookup, tree
 from narae.engine.variable import Variable
-from narae.layers.arguments import (
-    accepts,
-    config_of,
-    one_of,
-    parse,
-    positive,
-    rate_between_0_and_1,
-    who,
-)
+from narae.layers.arguments import accepts, config_of, one_of, who
 from narae.layers.layer import InputSpec, Layer
-
-
-class _Cell(Layer):
-    """One step of a recurrent layer: `call(inputs, states) -> (output, new states)`.
-
-    All gates lie side by side in kernel (inputs, gates * units) and recurrent_kernel
-    (units, gates * units).
-    """
-
-    gates = 1
-    _names = (
-        "units",
-        "activation",
-        "use_bias",
-        "kernel_initializer",
-        "recurrent_initializer",
-        "bias_initializer",
-        "kernel_regularizer",
-        "recurrent_regularizer",
-        "bias_regularizer",
-        "kernel_constraint",
-        "recurrent_constraint",
-        "bias_constraint",
-        "dropout",
-        "recurrent_dropout",
-        "seed",
-    )
-
-    def __init__(
-        self,
-        units,
-        activation="tanh",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        seed=None,
-        **kwargs,
-    ):
-        kwargs.pop("implementation", None)  # Keras's choice between two ways to the same numbers
-        super().__init__(**kwargs)
-        self.units = positive(self, "units", units)
-        self.use_bias = use_bias
-        parse(
-            self,
-            activation=activation,
-            kernel_initializer=kernel_initializer,
-            recurrent_initializer=recurrent_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            recurrent_regularizer=recurrent_regularizer,
-            bias_regularizer=bias_regularizer,
-            kernel_constraint=kernel_constraint,
-            recurrent_constraint=recurrent_constraint,
-            bias_constraint=bias_constraint,
-        )
-        self.dropout = rate_between_0_and_1(self, "dropout", dropout)
-        self.recurrent_dropout = rate_between_0_and_1(self, "recurrent_dropout", recurrent_dropout)
-        self.seed = seed
-        self.seed_generator = random.SeedGenerator(seed)
-        self.state_size = self.output_size = self.units
-        self.reset_dropout_mask()
-
-    def _bias_shape(self) -> tuple[int, ...]:
-        return (self.gates * self.units,)
-
-    def _bias_initializer(self):
-        return self.bias_initializer
-
-    def build(self, input_shape):
-        width = self.gates * self.units
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(input_shape[-1], width),
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-        )
-        self.recurrent_kernel = self.add_weight(
-            name="recurrent_kernel",
-            shape=(self.units, width),
-            initializer=self.recurrent_initializer,
-            regularizer=self.recurrent_regularizer,
-            constraint=self.recurrent_constraint,
-        )
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias",
-                shape=self._bias_shape(),
-                initializer=self._bias_initializer(),
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-            )
-
-    def get_initial_state(self, batch_size=None):
-        return [ops.zeros((batch_size, self.units), dtype=self.compute_dtype)]
-
-    def is_fusable(self) -> bool:
-        """Whether the whole-sequence kernel computes this cell's formula."""
-        return not self.recurrent_dropout and self.activation is activations.tanh
-
-    # Dropout: one mask per sequence, the same at every step.
-
-    def get_dropout_mask(self, step_input):
-        if self._dropout_mask is None and self.dropout > 0:
-            ones = ops.ones_like(step_input)
-            self._dropout_mask = random.dropout(ones, self.dropout, seed=self.seed_generator)
-        return self._dropout_mask
-
-    def get_recurrent_dropout_mask(self, state):
-        if self._recurrent_dropout_mask is None and self.recurrent_dropout > 0:
-            ones = ops.ones_like(state)
-            self._recurrent_dropout_mask = random.dropout(
-                ones, self.recurrent_dropout, seed=self.seed_generator
-            )
-        return self._recurrent_dropout_mask
-
-    def reset_dropout_mask(self) -> None:
-        self._dropout_mask = self._recurrent_dropout_mask = None
-
-    reset_recurrent_dropout_mask = reset_dropout_mask
-
-    def _drop(self, inputs, h, training) -> tuple:
-        """Inputs and state behind their dropout masks."""
-        if training and self.dropout > 0:
-            inputs = inputs * self.get_dropout_mask(inputs)
-        if training and self.recurrent_dropout > 0:
-            h = h * self.get_recurrent_dropout_mask(h)
-        return inputs, h
-
-    def get_config(self):
-        return {**super().get_config(), **config_of(self, *self._names)}
-
-
-class SimpleRNNCell(_Cell):
-    """One step of `SimpleRNN`: `h' = activation(x @ kernel + h @ recurrent_kernel + bias)`.
-
-    Args: as `SimpleRNN`'s.
-
-    Call arguments:
-        inputs: (batch, features).
-        states: h, or a list of it: (batch, units).
-        training: whether dropout is applied.
-    """
-
-    def call(self, inputs, states, training=False):
-        h = states[0] if tree.is_nested(states) else states
-        inputs, h = self._drop(inputs, h, training)
-        z = ops.dense(inputs, self.kernel, self.bias) + ops.matmul(h, self.recurrent_kernel)
-        output = self.activation(z)
-        return output, [output] if tree.is_nested(states) else output
-
-    def run(self, x, states, mask, reverse):
-        """Runs the fused kernel over all steps."""
-        h0 = states[0]
-        sequence, h = ops.simple_rnn(
-            x, h0, self.kernel, self.recurrent_kernel, self.bias, mask=mask, reverse=reverse
-        )
-        return sequence, [h]
-
-
-class LSTMCell(_Cell):
-    """One step of `LSTM`.
-
-    `i, f, o = recurrent_activation(...)`, `g = activation(...)` of
-    `x @ kernel + h @ recurrent_kernel + bias`, laid out i, f, g, o;
-    `c' = f * c + i * g`, `h' = o * activation(c')`.
-
-    Args: as `LSTM`'s.
-
-    Call arguments:
-        inputs: (batch, features).
-        states: [h, c], each (batch, units).
-        training: whether dropout is applied.
-    """
-
-    gates = 4
-    _names = (*_Cell._names, "recurrent_activation", "unit_forget_bias")
-
-    def __init__(
-        self,
-        units: int,
-        activation="tanh",
-        recurrent_activation="sigmoid",
-        use_bias: bool = True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        unit_forget_bias: bool = True,
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        seed: int | None = None,
-        **kwargs,
-    ):
-        super().__init__(
-            units,
-            activation,
-            use_bias,
-            kernel_initializer,
-            recurrent_initializer,
-            bias_initializer,
-            kernel_regularizer,
-            recurrent_regularizer,
-            bias_regularizer,
-            kernel_constraint,
-            recurrent_constraint,
-            bias_constraint,
-            dropout,
-            recurrent_dropout,
-            seed,
-            **kwargs,
-        )
-        parse(self, recurrent_activation=recurrent_activation)
-        self.unit_forget_bias = unit_forget_bias
-        self.state_size = [self.units, self.units]
-
-    def _bias_initializer(self):
-        if not self.unit_forget_bias:
-            return self.bias_initializer
-
-        def open_forget_gates(shape, dtype=None):
-            draw, n = self.bias_initializer, self.units
-            ones = initializers.get("ones")((n,), dtype=dtype)
-            return ops.concatenate([draw((n,), dtype=dtype), ones, draw((2 * n,), dtype=dtype)], 0)
-
-        return open_forget_gates
-
-    def get_initial_state(self, batch_size=None):
-        """Zeros for h and c, each (batch_size, units)."""
-        return super().get_initial_state(batch_size) * 2
-
-    def is_fusable(self):
-        return super().is_fusable() and self.recurrent_activation is activations.sigmoid
-
-    def call(self, inputs, states, training=False):
-        h, c = states
-        inputs, h = self._drop(inputs, h, training)
-        z = ops.dense(inputs, self.kernel, self.bias) + ops.matmul(h, self.recurrent_kernel)
-        i, f, g, o = ops.split(z, 4, axis=-1)
-        c = self.recurrent_activation(f) * c + self.recurrent_activation(i) * self.activation(g)
-        h = self.recurrent_activation(o) * self.activation(c)
-        return h, [h, c]
-
-    def run(self, x, states, mask, reverse):
-        """Runs the fused kernel over all steps."""
-        h0, c0 = states
-        sequence, h, c = ops.lstm(
-            x, h0, c0, self.kernel, self.recurrent_kernel, self.bias, mask=mask, reverse=reverse
-        )
-        return sequence, [h, c]
-
-
-class GRUCell(_Cell):
-    """One step of `GRU`.
-
-    `z, r = recurrent_activation(...)`, `g = activation(x_g + r * (h @ U_g + b_g))`,
-    `h' = z * h + (1 - z) * g`. With `reset_after=False`, `g = activation(x_g + (r * h) @ U_g)`.
-
-    Args: as `GRU`'s.
-
-    Call arguments:
-        inputs: (batch, features).
-        states: h, or a list of it: (batch, units).
-        training: whether dropout is applied.
-    """
-
-    gates = 3
-    _names = (*_Cell._names, "recurrent_activation", "reset_after")
-
-    def __init__(
-        self,
-        units: int,
-        activation="tanh",
-        recurrent_activation="sigmoid",
-        use_bias: bool = True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        reset_after: bool = True,
-        seed: int | None = None,
-        **kwargs,
-    ):
-        super().__init__(
-            units,
-            activation,
-            use_bias,
-            kernel_initializer,
-            recurrent_initializer,
-            bias_initializer,
-            kernel_regularizer,
-            recurrent_regularizer,
-            bias_regularizer,
-            kernel_constraint,
-            recurrent_constraint,
-            bias_constraint,
-            dropout,
-            recurrent_dropout,
-            seed,
-            **kwargs,
-        )
-        parse(self, recurrent_activation=recurrent_activation)
-        self.reset_after = reset_after
-
-    def _bias_shape(self):
-        width = 3 * self.units
-        return (2, width) if self.reset_after else (width,)
-
-    def is_fusable(self):
-        return super().is_fusable() and self.recurrent_activation is activations.sigmoid
-
-    def call(self, inputs, states, training=False):
-        previous = states[0] if tree.is_nested(states) else states
-        inputs, h = self._drop(inputs, previous, training)
-        bias, recurrent_bias = self.bias, None
-        if bias is not None and self.reset_after:
-            bias, recurrent_bias = self.bias[0], self.bias[1]
-        x_z, x_r, x_g = ops.split(ops.dense(inputs, self.kernel, bias), 3, axis=-1)
-        if self.reset_after:
-            inner = ops.dense(h, self.recurrent_kernel, recurrent_bias)
-            h_z, h_r, h_g = ops.split(inner, 3, axis=-1)
-        else:
-            n = 2 * self.units
-            h_z, h_r = ops.split(ops.matmul(h, self.recurrent_kernel[:, :n]), 2, axis=-1)
-        z = self.recurrent_activation(x_z + h_z)
-        r = self.recurrent_activation(x_r + h_r)
-        if self.reset_after:
-            g = self.activation(x_g + r * h_g)
-        else:
-            g = self.activation(x_g + ops.matmul(r * h, self.recurrent_kernel[:, n:]))
-        output = z * previous + (1 - z) * g
-        return output, [output] if tree.is_nested(states) else output
-
-    def run(self, x, states, mask, reverse):
-        """Runs the fused kernel over all steps."""
-        sequence, h = ops.gru(
-            x,
-            states[0],
-            self.kernel,
-            self.recurrent_kernel,
-            self.bias,
-            mask=mask,
-            reset_after=self.reset_after,
-            reverse=reverse,
-        )
-        return sequence, [h]
-
-
-def _state_sizes(cell) -> list:
-    sizes = cell.state_size
-    return [sizes] if isinstance(sizes, int) else list(sizes)
-
-
-def _output_size(cell) -> int:
-    size = getattr(cell, "output_size", None)
-    return tree.flatten(cell.state_size)[0] if size is None else size
-
-
-def _initial_state(cell, batch_size: int, dtype) -> list:
-    if hasattr(cell, "get_initial_state"):
-        state = cell.get_initial_state(batch_size=batch_size)
-        return list(state) if tree.is_nested(state) else [state]
-    return [ops.zeros((batch_size, n), dtype=dtype) for n in _state_sizes(cell)]
-
-
-def _check_cell(layer, cell) -> None:
-    if not hasattr(cell, "call") or not hasattr(cell, "state_size"):
-        raise ValueError(
-            f"{who(layer)}: expected a cell with call(inputs, states) and state_size. "
-            f"Received: {cell!r}"
-        )
-    sizes = cell.state_size
-    if not isinstance(sizes, (int, list, tuple)):
-        raise ValueError(
-            f"{who(layer)}: expected the cell's state_size to be an integer or integers. "
-            f"Received: state_size={sizes!r}"
-        )
-
-
-class StackedRNNCells(Layer):
-    """Cells on top of each other, to be run as one by `RNN`.
-
-    Args:
-        cells: the cells, from the input up.
-    """
-
-    def __init__(self, cells: Sequence, **kwargs):
-        super().__init__(**kwargs)
-        for cell in cells:
-            _check_cell(self, cell)
-        self.cells = list(cells)
-
-    @property
-    def state_size(self) -> list:
-        """The cells' state sizes."""
-        return [cell.state_size for cell in self.cells]
-
-    @property
-    def output_size(self) -> int:
-        """The size of the last cell's output."""
-        return _output_size(self.cells[-1])
-
-    def get_initial_state(self, batch_size=None):
-        """The cells' initial states."""
-        return [_initial_state(cell, batch_size, self.compute_dtype) for cell in self.cells]
-
-    def reset_dropout_mask(self) -> None:
-        """Draws the cells' dropout masks anew at the next step."""
-        for cell in self.cells:
-            if hasattr(cell, "reset_dropout_mask"):
-                cell.reset_dropout_mask()
-
-    def build(self, input_shape):
-        for cell in self.cells:
-            if isinstance(cell, Layer) and not cell.built:
-                cell.build(input_shape)
-            input_shape = (input_shape[0], _output_size(cell))
-
-    def call(self, inputs, states, training=False):
-        new_states = []
-        for cell, state in zip(self.cells, states):
-            state = list(state) if tree.is_nested(state) else [state]
-            kwargs = {"training": training} if accepts(cell, "training") else {}
-            inputs, state = (cell if callable(cell) else cell.call)(inputs, state, **kwargs)
-            new_states.append(state)
-        return inputs, new_states
-
-    def compute_output_shape(self, inputs_shape, states_shape=None):
-        batch = inputs_shape[0]
-        states = tree.map_structure(lambda n: (batch, n), self.state_size)
-        return (batch, self.output_size), states
-
-    def get_config(self):
-        cells = [lookup.to_config(cell) for cell in self.cells]
-        return {**super().get_config(), "cells": cells}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        cells = [lookup.from_config(cell, {}, custom_objects) for cell in config["cells"]]
-        return super().from_config({**config, "cells": cells})
+from narae.layers.recurrent_cells import (
+    Cell,
+    GRUCell,
+    LSTMCell,
+    SimpleRNNCell,
+    StackedRNNCells,
+    check_cell,
+    initial_state_of,
+    output_size_of,
+    state_sizes_of,
+)
 
 
 class RNN(Layer):
@@ -519,7 +59,7 @@ class RNN(Layer):
         super().__init__(**kwargs)
         if isinstance(cell, (list, tuple)):
             cell = StackedRNNCells(cell)
-        _check_cell(self, cell)
+        check_cell(self, cell)
         self.cell = cell
         self.return_sequences = return_sequences
         self.return_state = return_state
@@ -528,7 +68,7 @@ class RNN(Layer):
         self.unroll = unroll
         self.zero_output_for_mask = zero_output_for_mask
         self.supports_masking = True
-        self.state_size = _state_sizes(cell)
+        self.state_size = state_sizes_of(cell)
         # The states of a stateful layer are memory, not weights: they hide from tracking.
         self._memory = types.SimpleNamespace(states=None)
 
@@ -553,7 +93,7 @@ class RNN(Layer):
 
     def get_initial_state(self, batch_size: int) -> list:
         """The states before the first step: zeros, unless the cell says otherwise."""
-        return _initial_state(self.cell, batch_size, self.compute_dtype)
+        return initial_state_of(self.cell, batch_size, self.compute_dtype)
 
     def reset_state(self) -> None:
         """Sets the states of a stateful layer back to zero."""
@@ -627,7 +167,7 @@ class RNN(Layer):
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
         batch, steps = sequences_shape[:2]
         output = (batch, steps) if self.return_sequences else (batch,)
-        output = (*output, _output_size(self.cell))
+        output = (*output, output_size_of(self.cell))
         if not self.return_state:
             return output
         return (output, *tree.map_structure(lambda n: (batch, n), self.state_size))
@@ -664,7 +204,7 @@ def _keep(mask, new, old):
 class _CellLayer(RNN):
     """An `RNN` with a cell of its own, whose arguments and weights lie in `cell`."""
 
-    def __init__(self, cell: _Cell, activity_regularizer=None, **kwargs):
+    def __init__(self, cell: Cell, activity_regularizer=None, **kwargs):
         super().__init__(cell, activity_regularizer=activity_regularizer, **kwargs)
         self.input_spec = InputSpec(ndim=3)
 
@@ -972,155 +512,3 @@ class GRU(_CellLayer):
             **kwargs,
         )
         self.use_cudnn = one_of(self, "use_cudnn", use_cudnn, ("auto", True, False))
-
-
-class Bidirectional(Layer):
-    """Runs a recurrent layer forwards and a copy of it backwards, and merges the outputs.
-
-    Args:
-        layer: a recurrent layer (`RNN`, `LSTM`, `GRU` ...); both directions are made from its
-            config.
-        merge_mode: "concat", "sum", "mul", "ave", or None for both outputs.
-        weights: initial weights, forward's then backward's.
-        backward_layer: a layer of one's own for the backward direction, with go_backwards=True.
-
-    >>> narae.layers.Bidirectional(narae.layers.LSTM(4))(narae.ops.ones((2, 5, 3))).shape
-    (2, 8)
-    """
-
-    def __init__(
-        self,
-        layer: Layer,
-        merge_mode: str | None = "concat",
-        weights=None,
-        backward_layer: Layer | None = None,
-        **kwargs,
-    ):
-        for name, value in (("layer", layer), ("backward_layer", backward_layer or layer)):
-            if not isinstance(value, Layer) or not hasattr(value, "go_backwards"):
-                raise ValueError(
-                    f"{who(self)}: expected {name} to be a recurrent layer. "
-                    f"Received: {name}={value!r}"
-                )
-        super().__init__(**kwargs)
-        self.merge_mode = one_of(
-            self, "merge_mode", merge_mode, ("sum", "mul", "ave", "concat", None)
-        )
-        self.forward_layer = _copy(layer, "forward_")
-        self.backward_layer = backward_layer or _copy(
-            layer, "backward_", go_backwards=not layer.go_backwards
-        )
-        pair = (self.forward_layer, self.backward_layer)
-        if pair[0].go_backwards == pair[1].go_backwards:
-            raise ValueError(
-                f"{who(self)}: expected the two layers to go in different directions. "
-                f"Received: go_backwards={pair[0].go_backwards} for both"
-            )
-        for name in ("stateful", "return_sequences", "return_state"):
-            values = [getattr(one, name) for one in pair]
-            if values[0] != values[1]:
-                raise ValueError(
-                    f"{who(self)}: expected both layers to have the same {name}. "
-                    f"Received: {values[0]} forwards, {values[1]} backwards"
-                )
-        for one in pair:
-            if hasattr(one, "zero_output_for_mask"):
-                one.zero_output_for_mask = one.return_sequences
-        self._initial_weights = weights
-        self.stateful = layer.stateful
-        self.return_sequences = layer.return_sequences
-        self.return_state = layer.return_state
-        self.supports_masking = True
-        self.input_spec = layer.input_spec
-
-    def build(self, sequences_shape, initial_state_shape=None):
-        for layer in (self.forward_layer, self.backward_layer):
-            if not layer.built:
-                layer.build(sequences_shape)
-        if self._initial_weights:
-            self.set_weights(self._initial_weights)
-
-    def call(self, sequences, initial_state=None, mask=None, training=None):
-        kwargs = {"mask": sequences.mask if mask is None else mask, "training": training}
-        forward_state = backward_state = None
-        if initial_state is not None:
-            half = len(initial_state) // 2
-            forward_state, backward_state = initial_state[:half], initial_state[half:]
-        y = self.forward_layer(sequences, initial_state=forward_state, **kwargs)
-        z = self.backward_layer(sequences, initial_state=backward_state, **kwargs)
-        states = ()
-        if self.return_state:
-            states = (*y[1:], *z[1:])
-            y, z = y[0], z[0]
-        if self.return_sequences:
-            z = ops.flip(z, axis=1)
-        output = self._merge(y, z)
-        if not self.return_state:
-            return output
-        return (*output, *states) if self.merge_mode is None else (output, *states)
-
-    def _merge(self, y, z):
-        if self.merge_mode == "concat":
-            return ops.concatenate([y, z], axis=-1)
-        if self.merge_mode == "sum":
-            return y + z
-        if self.merge_mode == "ave":
-            return (y + z) / 2
-        return y * z if self.merge_mode == "mul" else (y, z)
-
-    @property
-    def states(self) -> list | None:
-        """The state variables of a stateful layer, forward's then backward's."""
-        if not self.forward_layer.states:
-            return None
-        return [*self.forward_layer.states, *self.backward_layer.states]
-
-    def reset_state(self) -> None:
-        """Sets the states of a stateful layer back to zero."""
-        if not self.stateful:
-            raise AttributeError(f"{who(self)}: expected a stateful layer to reset.")
-        self.forward_layer.reset_state()
-        self.backward_layer.reset_state()
-
-    reset_states = reset_state
-
-    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
-        shape = self.forward_layer.compute_output_shape(sequences_shape)
-        shape, *states = shape if self.return_state else (shape,)
-        outputs = [tuple(shape)]
-        if self.merge_mode == "concat":
-            outputs = [(*shape[:-1], 2 * shape[-1])]
-        elif self.merge_mode is None:
-            outputs = [tuple(shape)] * 2
-        outputs = (*outputs, *states, *states)
-        return outputs if len(outputs) > 1 else outputs[0]
-
-    def compute_mask(self, inputs, mask=None):
-        mask = tree.flatten(mask)[0] if self.return_sequences else None
-        masks = [mask, mask] if self.merge_mode is None else [mask]
-        if self.return_state:
-            masks += [None] * 2 * len(self.forward_layer.state_size)
-        return masks if len(masks) > 1 else masks[0]
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "merge_mode": self.merge_mode,
-            "layer": lookup.to_config(self.forward_layer),
-            "backward_layer": lookup.to_config(self.backward_layer),
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        config = dict(config)
-        for name in ("layer", "backward_layer"):
-            if config.get(name) is not None:
-                config[name] = lookup.from_config(config[name], {}, custom_objects)
-        return super().from_config(config)
-
-
-def _copy(layer: Layer, prefix: str, **changes) -> Layer:
-    """A fresh layer of the same configuration; its name gets the prefix."""
-    config = {**layer.get_config(), **changes}
-    config["name"] = prefix + layer.name.removeprefix(prefix)
-    return type(layer).from_config(config)
