@@ -33,7 +33,8 @@ from narae.engine.random import SeedGenerator
 from narae.engine.tensor import KerasTensor, Tensor
 from narae.initializers import Initializer
 from narae.layers.input import Input
-from narae.layers.layer import InputSpec, Layer
+from narae.layers.input_spec import InputSpec
+from narae.layers.layer import Layer
 from narae.losses import Loss
 from narae.metrics import Metric
 from narae.models import Model, Sequential

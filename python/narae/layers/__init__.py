@@ -22,7 +22,8 @@ from narae.layers.conv import (
 )
 from narae.layers.core import Dense, EinsumDense, Embedding, Identity, Lambda, Masking
 from narae.layers.input import Input, InputLayer
-from narae.layers.layer import InputSpec, Layer
+from narae.layers.input_spec import InputSpec
+from narae.layers.layer import Layer
 from narae.layers.merging import (
     Add,
     Average,

@@ -6,7 +6,8 @@ from typing import Any
 
 from narae import activations, ops
 from narae.layers.arguments import config_of, parse, who
-from narae.layers.layer import InputSpec, Layer
+from narae.layers.input_spec import InputSpec
+from narae.layers.layer import Layer
 
 
 class _Elementwise(Layer):

@@ -15,7 +15,8 @@ from narae.layers.arguments import (
     who,
     windowed,
 )
-from narae.layers.layer import InputSpec, Layer
+from narae.layers.input_spec import InputSpec
+from narae.layers.layer import Layer
 
 
 class _BaseConv(Layer):

@@ -13,7 +13,8 @@ from typing import Any
 from narae import initializers, ops
 from narae.engine import lookup, tree
 from narae.layers.arguments import config_of, parse, positive, split_activation, who
-from narae.layers.layer import InputSpec, Layer
+from narae.layers.input_spec import InputSpec
+from narae.layers.layer import Layer
 
 
 class Identity(Layer):

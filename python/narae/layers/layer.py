@@ -1,15 +1,14 @@
-"""The base class of all layers: weights, building, the call protocol, masks, losses and config."""
+"""The base class of all layers: building, the call protocol, masks, losses, dtypes and config."""
 
 import functools
 import inspect
 import threading
-import types
 import warnings
 import weakref
 
 import numpy as np
 
-from narae import constraints, dtype_policies, initializers, ops, regularizers
+from narae import dtype_policies, ops, regularizers
 from narae.engine import tree
 from narae.engine.naming import absolute_scope, current_path, name_scope
 from narae.engine.operation import (
@@ -19,10 +18,8 @@ from narae.engine.operation import (
     has_symbolic,
     infer_output_spec,
 )
-from narae.engine.random import SeedGenerator
 from narae.engine.tensor import KerasTensor, Tensor, autocast, convert_to_tensor
-from narae.engine.variable import Variable
-from narae.metrics import Metric
+from narae.layers.holder import Holder
 
 
 class _CallState(threading.local):
@@ -34,12 +31,6 @@ class _CallState(threading.local):
 
 _state = _CallState()
 _layers_with_losses: weakref.WeakSet = weakref.WeakSet()
-_trainable_changes = 0  # grows when any layer's `trainable` is set; recordings look at it
-
-
-def trainable_changes() -> int:
-    """Returns a number that grows each time a layer's `trainable` is set."""
-    return _trainable_changes
 
 
 def calls_are_watched() -> bool:
@@ -55,101 +46,6 @@ def is_default(method) -> bool:
 def _default(method):
     method._is_default = True
     return method
-
-
-class InputSpec:
-    """What a layer demands of one input.
-
-    Args:
-        dtype: the dtype, or None for any.
-        shape: the full shape with None for any size.
-        ndim, max_ndim, min_ndim: number of axes.
-        axes: dict from axis to size.
-        allow_last_axis_squeeze: also accept inputs that lack or add a last axis of size one.
-        optional: whether None may be passed.
-
-    >>> InputSpec(min_ndim=2, axes={-1: 3})
-    InputSpec(min_ndim=2, axes={-1: 3})
-    """
-
-    def __init__(
-        self,
-        dtype=None,
-        shape=None,
-        ndim=None,
-        max_ndim=None,
-        min_ndim=None,
-        axes=None,
-        allow_last_axis_squeeze=False,
-        name=None,
-        optional=False,
-    ):
-        self.dtype = dtype
-        self.shape = None if shape is None else tuple(shape)
-        self.ndim = ndim if shape is None else len(self.shape)
-        self.max_ndim = max_ndim
-        self.min_ndim = min_ndim
-        self.axes = {int(axis): size for axis, size in (axes or {}).items()}
-        self.allow_last_axis_squeeze = allow_last_axis_squeeze
-        self.name = name
-        self.optional = optional
-
-    def check(self, x, who: str, position: int) -> None:
-        """Raises ValueError when tensor `x`, input number `position` of `who`, does not fit."""
-        if x is None and self.optional:
-            return
-        shape = getattr(x, "shape", None)
-        if shape is None:
-            raise ValueError(f"{who}: expected input {position} to be a tensor. Received: {x!r}")
-        shape = tuple(shape)
-        problem = self._problem(shape, x.dtype)
-        if problem:
-            raise ValueError(
-                f"{who}: input {position} is incompatible with the layer: expected {problem}. "
-                f"Received: shape={shape}"
-            )
-
-    def _problem(self, shape: tuple, dtype) -> str | None:
-        ndim = len(shape)
-        expected = self.shape
-        if expected is not None and self.allow_last_axis_squeeze and ndim != len(expected):
-            if expected and expected[-1] == 1 and ndim == len(expected) - 1:
-                expected = expected[:-1]
-            elif shape and shape[-1] == 1 and ndim == len(expected) + 1:
-                shape, ndim = shape[:-1], ndim - 1
-        wanted = self.ndim if expected is None else len(expected)
-        if wanted is not None and ndim != wanted:
-            return f"ndim={wanted}, found ndim={ndim}"
-        if self.max_ndim is not None and ndim > self.max_ndim:
-            return f"max_ndim={self.max_ndim}, found ndim={ndim}"
-        if self.min_ndim is not None and ndim < self.min_ndim:
-            return f"min_ndim={self.min_ndim}, found ndim={ndim}"
-        if self.dtype is not None and str(dtype) != str(self.dtype):
-            return f"dtype={self.dtype}, found dtype={dtype}"
-        for axis, size in self.axes.items():
-            if size is None:
-                continue
-            found = shape[axis] if -ndim <= axis < ndim else "no such axis"
-            if found not in (size, None):
-                return f"axis {axis} of input shape to have value {size}, found {found}"
-        for want, found in zip(expected or (), shape):
-            if want is not None and found is not None and want != found:
-                return f"shape={expected}"
-        return None
-
-    def get_config(self) -> dict:
-        """Returns the constructor's arguments, as plain values."""
-        names = ("dtype", "shape", "ndim", "max_ndim", "min_ndim", "axes", "optional")
-        return {name: getattr(self, name) for name in names}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "InputSpec":
-        """Makes the object that `get_config` described."""
-        return cls(**config)
-
-    def __repr__(self):
-        parts = [f"{k}={v}" for k, v in self.get_config().items() if v]
-        return f"InputSpec({', '.join(parts)})"
 
 
 class _CallInfo:
@@ -209,34 +105,6 @@ def _shape_of(x):
     return None if x is None else tuple(x.shape)
 
 
-_PLAIN = (str, bytes, int, float, bool, type(None), type, np.ndarray, types.FunctionType)
-# Attributes that hold layers, variables or metrics which belong to the layer in other ways.
-_UNTRACKED = frozenset(
-    [
-        "_inbound_nodes", "_init_arguments", "_losses", "_build_shapes", "_weights_added",
-        "_functional", "_loss_tracker", "_compile_arguments", "_held", "loss",
-    ]
-)  # fmt: skip
-
-
-def _collect(value, found: list) -> None:
-    """Appends the objects that a container holds: layers, variables, metrics, generators."""
-    if isinstance(value, _HELD):
-        found.append(value)
-    elif isinstance(value, (list, tuple)):
-        if value and not isinstance(value[0], (str, int, float)):
-            for item in value:
-                _collect(item, found)
-    elif isinstance(value, dict):
-        for item in list(value.values()):
-            _collect(item, found)
-
-
-def _unique(objects) -> list:
-    objects = list(objects)
-    return objects if len(objects) < 2 else list({id(x): x for x in objects}.values())
-
-
 def _wrap_build(build):
     """Makes `build` open the layer's name scope, note its shapes and mark the layer as built."""
 
@@ -259,7 +127,7 @@ def _wrap_build(build):
     return wrapper
 
 
-class Layer(Operation):
+class Layer(Holder, Operation):
     """A function with weights: `build` makes the weights, `call` does the work.
 
     `build(input_shape)` runs once, when the first input's shape is known. Variables, layers and
@@ -438,251 +306,6 @@ class Layer(Operation):
                     f"after an argument of call(), as in `x_shape` for `x`. Received: `{name}`"
                 )
         return {name: shapes[name] for name in names if name in shapes}
-
-    def add_weight(
-        self,
-        shape: tuple | None = None,
-        initializer=None,
-        dtype: str | None = None,
-        trainable: bool = True,
-        autocast: bool = True,
-        regularizer=None,
-        constraint=None,
-        aggregation: str = "none",
-        overwrite_with_gradient: bool = False,
-        name: str | None = None,
-    ) -> Variable:
-        """Makes a variable that belongs to the layer.
-
-        Args:
-            shape: shape without None; `()` by default.
-            initializer: initializer, its name or a value; by default glorot_uniform for
-                floating-point variables and zeros otherwise.
-            dtype: dtype; by default the layer's variable dtype.
-            trainable: whether training changes the variable.
-            regularizer: adds a penalty to the layer's `losses`.
-            constraint: projection applied after each update.
-            name: last part of the variable's path.
-
-        Returns:
-            The `Variable`.
-        """
-        self._check_super_called()
-        if isinstance(shape, str):
-            raise ValueError(
-                f"{self._who()}.add_weight: expected a shape first; pass the name as "
-                f"`name={shape!r}`. Received: shape={shape!r}"
-            )
-        shape = () if shape is None else shape
-        dtype = dtype or self.variable_dtype
-        if initializer is None:
-            initializer = "glorot_uniform" if "float" in str(dtype) else "zeros"
-        self._weights_added = self._own_variables()  # keeps creation order with assigned ones
-        with self._scope():
-            variable = Variable(
-                initializers.get(initializer),
-                shape=(shape,) if isinstance(shape, int) else tuple(shape),
-                dtype=dtype,
-                trainable=trainable,
-                autocast=autocast,
-                aggregation=aggregation,
-                name=name,
-            )
-        variable.regularizer = regularizers.get(regularizer)
-        variable.constraint = constraints.get(constraint)
-        self._weights_added.append((variable, trainable))
-        if not self._trainable:
-            variable.trainable = False
-        return variable
-
-    add_variable = add_weight
-
-    # State
-
-    def __setattr__(self, name, value):
-        fields = self.__dict__
-        if fields.get("_held") is not None and not (
-            isinstance(value, _PLAIN) and isinstance(fields.get(name), _PLAIN)
-        ):
-            fields["_held"] = None
-        super().__setattr__(name, value)
-
-    def _objects(self) -> list:
-        """The objects held by attributes, in the order the attributes were first set."""
-        held = self.__dict__.get("_held")
-        if held is None:
-            held = self.__dict__["_held"] = [
-                value
-                for key, value in self.__dict__.items()
-                if isinstance(value, (*_HELD, list, tuple, dict))
-                and key not in _UNTRACKED
-                and not (isinstance(value, tuple) and all(isinstance(x, _PLAIN) for x in value))
-            ]
-        found = []
-        for value in held:
-            _collect(value, found)
-        return found
-
-    @property
-    def _layers(self) -> list:
-        return _unique(x for x in self._objects() if isinstance(x, Layer) and x is not self)
-
-    @property
-    def _metrics(self) -> list:
-        return _unique(x for x in self._objects() if isinstance(x, Metric))
-
-    @property
-    def _seed_generators(self) -> list:
-        return _unique(x for x in self._objects() if isinstance(x, SeedGenerator))
-
-    def _own_variables(self) -> list:
-        """Pairs (variable, trainable when it was made)."""
-        pairs = list(self._weights_added)
-        known = {id(variable) for variable, _ in pairs}
-        for x in self._objects():
-            if isinstance(x, Variable) and id(x) not in known:
-                known.add(id(x))
-                declared = self.__dict__.setdefault("_declared_trainable", {})
-                pairs.append((x, declared.setdefault(id(x), x.trainable)))
-        return pairs
-
-    @property
-    def _trainable_variables(self) -> list:
-        return [variable for variable, trainable in self._own_variables() if trainable]
-
-    @property
-    def _non_trainable_variables(self) -> list:
-        return [variable for variable, trainable in self._own_variables() if not trainable]
-
-    def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> list:
-        """The layer and its sub-layers, depth first, each once."""
-        found, seen = [], set()
-
-        def visit(layer, deeper):
-            if id(layer) in seen:
-                return
-            seen.add(id(layer))
-            found.append(layer)
-            if deeper:
-                for child in layer._layers:
-                    visit(child, recursive)
-
-        visit(self, True)
-        return found if include_self else found[1:]
-
-    @property
-    def weights(self) -> list:
-        """Own trainable, then own non-trainable variables, then those of the sub-layers."""
-        own = self._own_variables()
-        variables = [v for v, t in own if t] + [v for v, t in own if not t]
-        for layer in self._layers:
-            variables.extend(layer.weights)
-        return _unique(variables)
-
-    @property
-    def variables(self) -> list:
-        """`weights` and the states of the random generators."""
-        own = self._own_variables()
-        variables = [v for v, t in own if t] + [v for v, t in own if not t]
-        variables.extend(generator.state for generator in self._seed_generators)
-        for layer in self._layers:
-            variables.extend(layer.variables)
-        return _unique(variables)
-
-    @property
-    def trainable_weights(self) -> list:
-        """The weights that training changes; none when `trainable` is False."""
-        return [v for v in self.weights if v.trainable] if self.trainable else []
-
-    @property
-    def non_trainable_weights(self) -> list:
-        """The weights that training leaves alone; all when `trainable` is False."""
-        return [v for v in self.weights if not v.trainable] if self.trainable else self.weights
-
-    @property
-    def trainable_variables(self) -> list:
-        """As `trainable_weights`."""
-        return [v for v in self.variables if v.trainable] if self.trainable else []
-
-    @property
-    def non_trainable_variables(self) -> list:
-        """`non_trainable_weights` and the states of the random generators."""
-        return [v for v in self.variables if not v.trainable] if self.trainable else self.variables
-
-    @property
-    def metrics(self) -> list:
-        """The metrics held by the layer and its sub-layers."""
-        found = list(self._metrics)
-        for layer in self._layers:
-            found.extend(layer.metrics)
-        return _unique(found)
-
-    @property
-    def metrics_variables(self) -> list:
-        """The variables of the layer's metrics."""
-        return [v for metric in self.metrics for v in metric.variables]
-
-    @property
-    def trainable(self) -> bool:
-        """Whether the layer's variables are trained; setting it sets the sub-layers too."""
-        return self._trainable
-
-    @trainable.setter
-    def trainable(self, value):
-        global _trainable_changes
-        _trainable_changes += 1
-        self._trainable = bool(value)
-        for variable in self._trainable_variables:
-            variable.trainable = self._trainable
-        for layer in self._layers:
-            layer.trainable = value
-
-    def get_weights(self) -> list:
-        """Returns the values of `weights` as NumPy arrays (copies)."""
-        return [v.numpy() for v in self.weights]
-
-    def set_weights(self, weights: list) -> None:
-        """Sets the values of `weights` from a list of arrays in the same order."""
-        variables = self.weights
-        if len(variables) != len(weights):
-            raise ValueError(
-                f"{self._who()}.set_weights: expected {len(variables)} arrays, one per weight. "
-                f"Received: {len(weights)}"
-            )
-        for variable, value in zip(variables, weights):
-            if tuple(variable.shape) != tuple(np.shape(value)):
-                raise ValueError(
-                    f"{self._who()}.set_weights: expected an array of shape {variable.shape} for "
-                    f"'{variable.path}'. Received: shape={np.shape(value)}"
-                )
-        for variable, value in zip(variables, weights):
-            variable.assign(value)
-
-    def count_params(self) -> int:
-        """Returns the number of scalars in the weights."""
-        if not self.built:
-            raise ValueError(
-                f"{self._who()}.count_params: expected a built layer. Call it on data or "
-                "call build(input_shape) first."
-            )
-        return sum(int(np.prod(v.shape)) for v in self.weights)
-
-    def save_own_variables(self, store) -> None:
-        """Writes the layer's own variables into a dict-like store under '0', '1', ..."""
-        for i, variable in enumerate(self._trainable_variables + self._non_trainable_variables):
-            store[str(i)] = variable
-
-    def load_own_variables(self, store) -> None:
-        """Reads the layer's own variables from a dict-like store."""
-        variables = self._trainable_variables + self._non_trainable_variables
-        if len(store.keys()) != len(variables):
-            raise ValueError(
-                f"{self._who()}: expected {len(variables)} variables "
-                f"({', '.join(v.name for v in variables)}). Received: {len(store.keys())} in the "
-                "file" + ("" if self.built else "; the layer is not built")
-            )
-        for i, variable in enumerate(variables):
-            variable.assign(store[str(i)])
 
     # Dtypes
 
@@ -1039,13 +662,6 @@ class Layer(Operation):
                 f"{type(self).__name__}: expected __init__() to call super().__init__() first."
             )
 
-    def __delattr__(self, name):
-        self.__dict__["_held"] = None
-        value = self.__dict__.get(name)
-        if isinstance(value, Variable):
-            self._weights_added = [p for p in self._weights_added if p[0] is not value]
-        super().__delattr__(name)
-
     def __repr__(self):
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
 
@@ -1067,6 +683,3 @@ def _as_shapes(value):
 
 def _without_suffix(shapes: dict) -> dict:
     return {key.removesuffix("_shape"): value for key, value in shapes.items()}
-
-
-_HELD = (Layer, Variable, Metric, SeedGenerator)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from narae import ops
 from narae.layers.arguments import config_of, is_integer, parse, positive, who
-from narae.layers.layer import InputSpec, Layer
+from narae.layers.input_spec import InputSpec
+from narae.layers.layer import Layer
 
 _AFFINE = (
     "beta_initializer",

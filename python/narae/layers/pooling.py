@@ -10,7 +10,8 @@ from narae.layers.arguments import (
     spatial_shape,
     windowed,
 )
-from narae.layers.layer import InputSpec, Layer
+from narae.layers.input_spec import InputSpec
+from narae.layers.layer import Layer
 
 
 class _Pooling(Layer):

@@ -10,7 +10,8 @@ from narae import ops
 from narae.engine import lookup, tree
 from narae.engine.variable import Variable
 from narae.layers.arguments import accepts, config_of, one_of, who
-from narae.layers.layer import InputSpec, Layer
+from narae.layers.input_spec import InputSpec
+from narae.layers.layer import Layer
 from narae.layers.recurrent_cells import (
     Cell,
     GRUCell,

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from narae import ops, random, regularizers
 from narae.layers.arguments import check_data_format, config_of, rate_between_0_and_1
-from narae.layers.layer import InputSpec, Layer
+from narae.layers.input_spec import InputSpec
+from narae.layers.layer import Layer
 
 
 class _Noise(Layer):

@@ -8,7 +8,8 @@ from narae.engine import tree
 from narae.engine.operation import Node, OpOperation, node_of
 from narae.engine.tensor import KerasTensor, Tensor, convert_to_tensor
 from narae.layers.input import Input, InputLayer
-from narae.layers.layer import InputSpec, Layer, _state
+from narae.layers.input_spec import InputSpec
+from narae.layers.layer import Layer, _state
 from narae.models.model import Model
 from narae.training.trainer import Trainer
 

@@ -16,7 +16,8 @@ from narae.engine import tape, tree
 from narae.engine.recording import RecordedStep, is_recording
 from narae.engine.tape import GradientTape, products_kept
 from narae.engine.tensor import Tensor
-from narae.layers.layer import calls_are_watched, trainable_changes
+from narae.layers.holder import trainable_changes
+from narae.layers.layer import calls_are_watched
 from narae.training.arrays import map_arrays, pack_x_y_sample_weight, unpack_x_y_sample_weight
 from narae.training.compile_utils import add_to_mean, total_loss
 from narae.training.data import ArrayDataset, gather_rows
