@@ -43,7 +43,7 @@ def cases():
         yield _product(f"matmul {n}", randn(n, n), randn(n, n, seed=1))
     for m, k, n in ((1, 4096, 4096), (8, 1024, 1024), (32, 784, 300), (128, 784, 256)):
         yield _product(f"matmul {m}x{k}x{n}", randn(m, k), randn(k, n))
-    for m, k, n in ((4096, 64, 64), (768, 384, 1536), (2048, 2048, 16)):
+    for m, k, n in ((4096, 64, 64), (768, 384, 1536), (2048, 2048, 16), (4096, 16, 4096)):
         yield _product(f"matmul {m}x{k}x{n}", randn(m, k), randn(k, n))
     yield _product("matmul 48 of 64x64x64", randn(48, 64, 64), randn(48, 64, 64, seed=1))
     yield _product("matmul 48 of 512x64x512", randn(48, 512, 64), randn(48, 64, 512))

@@ -1,7 +1,11 @@
-"""One update of 10 million parameters, in 20 variables; PyTorch in its fused form."""
+"""One update of 10 million parameters, in 20 variables; PyTorch in its fused form.
+
+And a dense kernel's forward product, gradient and update, where narae does the last two at once.
+"""
 
 import narae
 from harness import Case, jax, jnp, main, np, randn, torch
+from narae.engine.tape import products_kept
 
 SHAPE, COUNT = (500, 1000), 20
 
@@ -67,6 +71,57 @@ def _case(name, arrays, **forms):
     )  # fmt: skip
 
 
+def _narae_kernel(x, w, dy):
+    variable, optimizer = narae.Variable(w), narae.optimizers.SGD(1e-3)
+    optimizer.build([variable])
+
+    def update():
+        with narae.GradientTape() as tape:
+            y = narae.ops.dense(x, variable)
+        with products_kept(optimizer.product_slots):  # as in a model's training step
+            gradients = tape.gradient(y, [variable], output_gradients=dy)
+        optimizer.apply(gradients)
+        return variable
+
+    return update
+
+
+def _torch_kernel(x, w, dy):
+    w = w.clone().requires_grad_()
+    optimizer = torch.optim.SGD([w], 1e-3, fused=True)
+
+    def update():
+        optimizer.zero_grad()
+        torch.matmul(x, w).backward(dy)
+        optimizer.step()
+        return w.detach()
+
+    return update
+
+
+def _jax_kernel(x, w, dy):
+    def step(w, x, dy):
+        y, pull = jax.vjp(lambda w: x @ w, w)
+        return w - 1e-3 * pull(dy)[0], y
+
+    step = jax.jit(step, donate_argnums=0)
+    state = [w + 0]
+
+    def update():
+        state[0], y = step(state[0], x, dy)
+        jax.block_until_ready(y)
+        return jax.block_until_ready(state[0])
+
+    return update
+
+
+def _kernel(samples, inputs, units):
+    forms = {"narae": _narae_kernel, "torch": _torch_kernel, "jax": _jax_kernel}
+    arrays = [randn(samples, inputs), randn(inputs, units, scale=0.05), randn(samples, units)]
+    name, flops = f"sgd, dense {samples}x{inputs} to {units}", 4 * samples * inputs * units
+    return Case(name, arrays, forms, flops=flops, prepared=True)
+
+
 def cases():
     optimizers = narae.optimizers
     yield _case(
@@ -81,6 +136,8 @@ def cases():
         "sgd, momentum", 5, narae=_narae(lambda: optimizers.SGD(1e-3, momentum=0.9)),
         torch=_torch(lambda v: torch.optim.SGD(v, 1e-3, momentum=0.9, fused=True)),
     )  # fmt: skip
+    yield _kernel(32, 784, 300)
+    yield _kernel(64, 4096, 4096)
 
 
 if __name__ == "__main__":
