@@ -57,11 +57,20 @@ def check(q, k, v, bias=None, mask=None, scale=None, causal=False, slack=1.0, ke
         {"B": 4, "T": 70, "S": 66, "H": 8, "G": 4},
         {"B": 1, "T": 570, "S": 100, "H": 16, "G": 16},
         {"B": 1, "T": 20, "S": 1000, "H": 2, "G": 2, "D": 16, "E": 32},
+        {"B": 1, "T": 60, "S": 100, "H": 16, "G": 16, "D": 64, "E": 64},  # rows 4 KiB apart
     ],
     ids=str,
 )
 def test_attention(isa, sizes, causal, dtype):
     check(*tensors(**sizes, dtype=dtype), causal=causal)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("value", [-1e20, -1e38, np.finfo("float32").min / 2, 1e30])
+def test_bias_of_any_size(isa, value, causal):
+    bias = np.zeros((2, 4, 5, 7), "float32")  # beside it a logit is lost, but no key is hidden
+    bias[0, 1, 2] = bias[1, :, 4, :3] = value
+    check(*tensors(), bias=bias, causal=causal)
 
 
 @pytest.mark.parametrize(

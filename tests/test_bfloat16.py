@@ -453,11 +453,11 @@ def test_ops_give_keras_dtypes(name):
     np.testing.assert_allclose(a, b, rtol=2**-5, atol=2**-6)
 
 
-def test_log_sum_exp_of_attention_is_not_rounded(isa):
-    """exp(score - lse) of the backward pass would be off by 2^-9 of lse, not of itself."""
+def test_what_attention_keeps_is_not_rounded(isa):
+    """2^(score - m) of the backward pass would be off by 2^-9 of m, not of itself."""
     q = ops.cast(randn((2, 9, 2, 16)), "bfloat16")
-    y, lse = _core.attention_forward(q.array, q.array, q.array, 0.25)
+    y, kept = _core.attention_forward(q.array, q.array, q.array, 0.25)
     wide = ops.cast(q, "float32").array
     _, expected = _core.attention_forward(wide, wide, wide, 0.25)
     assert y.dtype == "bfloat16"
-    np.testing.assert_array_equal(lse, expected)
+    np.testing.assert_array_equal(kept, expected)

@@ -235,12 +235,17 @@ def test_nan_and_infinities_of_bfloat16(isa):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_same_bits_for_any_number_of_threads(dtype):
-    for M, K, N in ((500, 400, 300), (2, 1030, 4200)):
-        a, b = randn((M, K), dtype), randn((K, N), dtype, seed=1)
+    # A and B where they lie; streamed; both packed, A for all blocks of columns
+    for M, K, N, a_transposed in (
+        (500, 400, 300, False),
+        (2, 1030, 4200, False),
+        (400, 600, 2200, True),
+    ):
+        a, b = randn((K, M) if a_transposed else (M, K), dtype), randn((K, N), dtype, seed=1)
         before, results = config.num_threads(), []
         for threads in (1, 2, 5):
             config.set_num_threads(threads)
-            results.append(ops.matmul(a, b).numpy())
+            results.append(_core.matmul(a, b, a_transposed))
         config.set_num_threads(before)
         assert all(np.array_equal(results[0], other) for other in results[1:])
 

@@ -74,22 +74,22 @@ double pairs(const AttentionArgs<T>& p) {
 py::tuple forward(const py::array& q, const py::array& k, const py::array& v, double scale,
                   bool causal, const py::object& bias, const py::object& mask,
                   const py::object& key, double rate) {
-  py::array kept;  // the log-sum-exp, which is not rounded with the results of bfloat16
+  py::array kept;  // m and r, which are not rounded with the results of bfloat16
   const py::array y = dispatch<float, double>(kWho, q, [&](auto zero) -> py::array {
     using T = decltype(zero);
     Inputs<T> in(q, k, v, scale, causal, bias, mask, key, rate);
     AttentionArgs<T>& p = in.args;
-    Output<T> y({p.B, p.T_, p.H, p.E}), lse({p.B, p.H, p.T_});
-    p.y = y.data(), p.lse = lse.data();
+    Output<T> y({p.B, p.T_, p.H, p.E}), sums({2, p.B, p.H, p.T_});
+    p.y = y.data(), p.m = sums.data(), p.r = p.m + p.B * p.H * p.T_;
     expect_flops(2 * pairs(p) * static_cast<double>(p.D + p.E));  // q k', p v
     run(kernels<Attention<T>>().forward, p);
-    kept = lse.array();
+    kept = sums.array();
     return y.array();
   });
   return py::make_tuple(y, kept);
 }
 
-py::tuple backward(const py::array& dy, const py::array& y, const py::array& lse,
+py::tuple backward(const py::array& dy, const py::array& y, const py::array& kept,
                    const py::array& q, const py::array& k, const py::array& v, double scale,
                    bool causal, const py::object& bias, const py::object& mask,
                    const py::object& key, double rate, bool wants_bias) {
@@ -97,13 +97,14 @@ py::tuple backward(const py::array& dy, const py::array& y, const py::array& lse
     using T = decltype(zero);
     Inputs<T> in(q, k, v, scale, causal, bias, mask, key, rate);
     AttentionArgs<T>& p = in.args;
-    Input<T> dy_in(kWho, "dy", dy), y_in(kWho, "y", y), lse_in(kWho, "lse", lse);
-    const Shape out{p.B, p.T_, p.H, p.E}, rows{p.B, p.H, p.T_};
-    if (dy_in.shape() != out || y_in.shape() != out || lse_in.shape() != rows)
+    Input<T> dy_in(kWho, "dy", dy), y_in(kWho, "y", y), sums(kWho, "kept", kept);
+    const Shape out{p.B, p.T_, p.H, p.E}, rows{2, p.B, p.H, p.T_};
+    if (dy_in.shape() != out || y_in.shape() != out || sums.shape() != rows)
       fail_value(kWho, "dy and y of shape " + shape_text(out), shape_text(dy_in.shape()));
     Output<T> dq(in.q.shape()), dk(in.k.shape()), dv(in.v.shape());
     Output<T> ds(wants_bias ? Shape{p.B, p.H, p.T_, p.S} : Shape{0});
-    p.dy = dy_in.data(), p.y = const_cast<T*>(y_in.data()), p.lse = const_cast<T*>(lse_in.data());
+    p.dy = dy_in.data(), p.y = const_cast<T*>(y_in.data());
+    p.m = const_cast<T*>(sums.data()), p.r = p.m + p.B * p.H * p.T_;
     p.dq = dq.data(), p.dk = dk.data(), p.dv = dv.data(), p.ds = wants_bias ? ds.data() : nullptr;
     Workspace<T> workspace(kernels<Attention<T>>().workspace_size(p));
     p.workspace = workspace.data();
@@ -119,7 +120,7 @@ const Binding attention([](py::module_& m) {
   m.def("attention_forward", forward, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("scale"),
         py::arg("causal") = false, py::arg("bias") = py::none(), py::arg("mask") = py::none(),
         py::arg("key") = py::none(), py::arg("rate") = 0.0);
-  m.def("attention_backward", backward, py::arg("dy"), py::arg("y"), py::arg("lse"), py::arg("q"),
+  m.def("attention_backward", backward, py::arg("dy"), py::arg("y"), py::arg("kept"), py::arg("q"),
         py::arg("k"), py::arg("v"), py::arg("scale"), py::arg("causal") = false,
         py::arg("bias") = py::none(), py::arg("mask") = py::none(), py::arg("key") = py::none(),
         py::arg("rate") = 0.0, py::arg("wants_bias") = false);

@@ -25,7 +25,7 @@ PoolShape pool_shape(const char* who, const Shape& x, const Sizes& out, const Si
     s.stride[a] = given ? strides[from] : 1;
     s.before[a] = given ? before[from] : 0;
     constexpr std::int64_t kMost = std::int64_t{1} << 31;
-    const bool sane = s.out[a] >= 1 && s.out[a] < kMost && s.window[a] >= 1 &&
+    const bool sane = s.in[a] >= 1 && s.out[a] >= 1 && s.out[a] < kMost && s.window[a] >= 1 &&
                       s.window[a] < kMost && s.stride[a] >= 1 && s.stride[a] < kMost;
     // Every window holds a cell of the image.
     if (!sane || s.before[a] < 0 || s.before[a] >= s.window[a] ||

@@ -21,15 +21,17 @@ static_assert(kKeys % kNR<float> == 0 && kKeys % Philox::kWords == 0);
 template <class T>
 constexpr T kLog2E = T(1.4426950408889634074);
 
+template <class T>
+constexpr T kLargest = sizeof(T) == 4 ? T(3.4028234663852886e38) : T(1.7976931348623157e308);
+
 // The logit of a key that may not be seen: finite, so that a row of nothing else gives equal
 // weights.
 template <class T>
-constexpr T kHidden =
-    sizeof(T) == 4 ? T(-0.7 * 3.4028234663852886e38) : T(-0.7 * 1.7976931348623157e308);
+constexpr T kHidden = T(-0.98) * kLargest<T>;
 
 template <class T>
 bool is_blind(T largest_logit) {
-  return largest_logit <= kHidden<T> / 2;
+  return largest_logit <= kHidden<T>;
 }
 
 // One query head, and where its rows begin.
@@ -182,7 +184,7 @@ T largest_logit(int64_t cols, const T* s, T largest) {
   Vec<T> most = broadcast(largest);
   for (int64_t j = 0; j < cols; j += kLanes<T>) {
     const Vec<T> x = load(s + j);
-    most = most < x ? x : most;  // a NaN is not lost: exp gives it to the sum
+    most = most < x ? x : most;  // a NaN is not lost: its power goes to the sum
   }
   return max_lane<T>(most);
 }
@@ -220,7 +222,7 @@ struct Forward {
   }
 
   void run() {
-    for (int64_t t = 0; t < end - begin; ++t) m[t] = 2 * (kHidden<T> / T(1.5));
+    for (int64_t t = 0; t < end - begin; ++t) m[t] = -kLargest<T>;
     for (int64_t t = 0; t < (end - begin) * kLanes<T>; ++t) l[t] = T(0);
     for (int64_t j0 = 0; j0 < p.S; j0 += kKeys) {
       const int64_t keys = smaller(kKeys, p.S - j0);
@@ -273,18 +275,14 @@ struct Forward {
     const int64_t count = end - begin;
     for (int64_t t = 0; t < count; ++t) {
       T* y = p.y + head.y_at(begin + t);
-      l[t] = sum<T>(load(l + t * kLanes<T>));
+      p.r[head.row(begin) + t] = T(1) / sum<T>(load(l + t * kLanes<T>));
       if (p.S > 0) {
-        scale_row(y, T(1) / l[t]);
+        scale_row(y, p.r[head.row(begin) + t]);
       } else {
         for (int64_t e = 0; e < p.E; ++e) y[e] = T(0);
       }
     }
-    T* lse = p.lse + head.row(begin);
-    for_lanes<T>(count, [&](int64_t t, int64_t lanes) {
-      store_lanes<T>(
-          lse + t, load_lanes(m + t, lanes) + kLog2E<T> * log<T>(load_lanes(l + t, lanes)), lanes);
-    });
+    std::memcpy(p.m + head.row(begin), m, static_cast<std::size_t>(count) * sizeof(T));
   }
 
   void scale_row(T* y, T factor) {
@@ -358,7 +356,7 @@ struct Backward {
 
   void tile_of(const Head<T>& head, int64_t t0, int64_t queries, int64_t j0, int64_t keys) {
     bool causal = p.causal;  // a blind query weighs even what causality hides
-    for (int64_t t = t0; t < t0 + queries; ++t) causal &= !is_blind(p.lse[head.row(t)]);
+    for (int64_t t = t0; t < t0 + queries; ++t) causal &= !is_blind(p.m[head.row(t)]);
     if (causal && t0 + queries <= j0) return;
     const Rows<T> q = rows_of(p.q + head.q_at(t0), p.H * p.D, queries, p.D, packed[3]),
                   dy = rows_of(p.dy + head.y_at(t0), p.H * p.E, queries, p.E, packed[4]);
@@ -394,13 +392,13 @@ struct Backward {
   void softmax_row(const Head<T>& head, int64_t t, int64_t j0, int64_t seen, int64_t keys, T* s_t,
                    T* ds_t) {
     const int64_t cols = round_up(seen, kLanes<T>), row = head.row(t);
-    const T lse = p.lse[row], delta_t = delta[row];
-    const bool blind = is_blind(lse);
+    const T m = p.m[row], r = p.r[row], delta_t = delta[row];
+    const bool blind = is_blind(m);
     T factor[kKeys];
     if (p.key) dropout_row(head, t, j0, cols, factor);
     for (int64_t j = 0; j < cols; j += kLanes<T>) {
       const Vec<T> keep = p.key ? load(factor + j) : broadcast(T(1));
-      const Vec<T> weight = blind ? broadcast(T(1) / T(p.S)) : exp2_normal<T>(load(s_t + j) - lse);
+      const Vec<T> weight = exp2_normal<T>(load(s_t + j) - m) * r;
       const Vec<T> d = blind ? Vec<T>{} : weight * (load(ds_t + j) * keep - delta_t);
       store(ds_t + j, d);
       store(s_t + j, weight * keep);

@@ -2,16 +2,17 @@
 //
 //   s[b,h,t,j] = scale * sum_d q[b,t,h,d] * k[b,j,g,d] + bias[b,h,t,j]        g = h / (H / G)
 //   forward    y[b,t,h,e] = sum_j p[b,h,t,j] * keep[b,h,t,j] / (1 - rate) * v[b,j,g,e]
-//              p = softmax over j of s,   lse[b,h,t] = log2 sum_j exp(s[b,h,t,j])
+//              p = softmax over j of s = r 2^(s log2(e) - m),   m[b,h,t] = log2(e) max_j s[b,h,t,j]
 //   backward   delta = sum_e dy * y,   dp = (dy v^T) * keep / (1 - rate),   ds = p * (dp - delta)
 //              dq = scale * ds k,   dk = scale * ds^T q,   dv = (p * keep / (1 - rate))^T dy
 //
-// q (B, T, H, D), k (B, S, G, D), v (B, S, G, E), y (B, T, H, E), lse (B, H, T); G divides H. bias
-// and mask are read through strides for (b, h, t, j), 0 where they broadcast. A query sees key j
-// where mask is true and, if causal, j <= t. A query that may see no key weighs all S keys alike,
-// as Keras on JAX does, and gives q and k no gradient. Outputs are overwritten, and overlap no
-// input. Sums run over keys and queries in blocks in order: the same bits for any number of
-// threads.
+// q (B, T, H, D), k (B, S, G, D), v (B, S, G, E), y (B, T, H, E), m and r (B, H, T); G divides H.
+// bias and mask are read through strides for (b, h, t, j), 0 where they broadcast. A query sees key
+// j where mask is true and, if causal, j <= t. A query that may see no key weighs all S keys alike,
+// as Keras on JAX does, and gives q and k no gradient. Logits below -0.67 of T's range pass for
+// unseen, those above 0.69 of it overflow. m and r are kept, not their sum, a log-sum-exp: beside a
+// large m that of the keys would be lost. Outputs are overwritten, and overlap no input. Sums run
+// over keys and queries in blocks in order: the same bits for any number of threads.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +33,8 @@ struct AttentionArgs {
   // S' + j of the stream, its upper 31 bits >= threshold = rate * 2^31; S' is S rounded up to 64.
   const std::int64_t* key;
   std::uint32_t threshold;
-  T kept;      // 1 / (1 - rate)
-  T *y, *lse;  // backward reads them
+  T kept;        // 1 / (1 - rate)
+  T *y, *m, *r;  // backward reads them
   const T* dy;
   T *dq, *dk, *dv;
   T* ds;         // (B, H, T, S): gradient of the logits, for that of bias; or nullptr

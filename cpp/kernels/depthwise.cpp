@@ -1,5 +1,6 @@
 // Depthwise convolution. Vectors run over channels, images are read where they are: one row of
-// outputs after the other, a few neighbours at a time. Bound by memory.
+// outputs after the other, a few neighbours at a time. Large images are bound by memory, small ones
+// by loads and stores.
 #include <type_traits>
 
 #include "core/isa.h"
@@ -91,13 +92,13 @@ struct Inside {
 
 // V: a register, or T itself.
 template <class V, class T>
-V read(const T* p) {
+V get(const T* p) {
   V v;
   std::memcpy(&v, p, sizeof v);
   return v;
 }
 template <class V, class T>
-void write(T* p, V v) {
+void put(T* p, V v) {
   std::memcpy(p, &v, sizeof v);
 }
 
@@ -125,7 +126,7 @@ void for_cells(uint32_t inside, const T* x, int64_t cell, const Use& use) {
     NARAE_UNROLL
     for (int j = first; j < (kTile - 1) * kStep + kTaps; j += kTaps) {
       if (!__builtin_expect(inside >> j & 1, 1)) continue;
-      const V x_j = read<V>(x + j * cell);
+      const V x_j = get<V>(x + j * cell);
       NARAE_UNROLL
       for (int k = 0; k < kTaps; ++k) {
         if (j >= k && (j - k) % kStep == 0 && (j - k) / kStep < kTile) use((j - k) / kStep, k, x_j);
@@ -170,20 +171,20 @@ NARAE_FLATTEN void tile(const Runs& runs, const Inside& inside, const Axis& a, i
     V acc[kTile];
     NARAE_UNROLL
     for (int i = 0; i < kTile; ++i) {
-      acc[i] = bias ? read<V>(bias + c) : V{};
-      if (accumulate && i < count) acc[i] = read<V>(to + i * y_step);
+      acc[i] = bias ? get<V>(bias + c) : V{};
+      if (accumulate && i < count) acc[i] = get<V>(to + i * y_step);
     }
     for (int64_t t = 0; t < runs.count; ++t) {
       with_constants(runs.taps[t], a.step, [&](auto kTaps, auto kStep) {
         V w_t[kTaps];
-        for (int k = 0; k < kTaps; ++k) w_t[k] = read<V>(w + runs.w[t] + c + k * w_step);
+        for (int k = 0; k < kTaps; ++k) w_t[k] = get<V>(w + runs.w[t] + c + k * w_step);
         for_cells<V, kTaps, kStep>(inside.of[t], x + runs.x[t] + c, kTaps == 1 ? step : C,
                                    [&](int i, int k, V x_i) { acc[i] += x_i * w_t[k]; });
       });
     }
     NARAE_UNROLL
     for (int i = 0; i < kTile; ++i) {
-      if (i < count) write(to + i * y_step, acc[i]);
+      if (i < count) put(to + i * y_step, acc[i]);
     }
     if (ahead > 0 && runs.count > 0) fetch(x + runs.x[runs.count - 1] + c + ahead, step);
     if (y_ahead > 0) fetch_to_write(to + y_ahead, y_step);
@@ -200,17 +201,17 @@ NARAE_FLATTEN void gradient_tile(const Runs& runs, const Inside& inside, const A
     using V = decltype(zero);
     V dy_c[kTile];
     NARAE_UNROLL
-    for (int i = 0; i < kTile; ++i) dy_c[i] = i < count ? read<V>(dy + i * C + c) : V{};
+    for (int i = 0; i < kTile; ++i) dy_c[i] = i < count ? get<V>(dy + i * C + c) : V{};
     for (int64_t t = 0; t < runs.count; ++t) {
       with_constants(runs.taps[t], a.step, [&](auto kTaps, auto kStep) {
         T* dw_t = dw + runs.w[t] + place;
         V acc[kTaps];
-        for (int k = 0; k < kTaps; ++k) acc[k] = read<V>(dw_t + k * dw_step);
+        for (int k = 0; k < kTaps; ++k) acc[k] = get<V>(dw_t + k * dw_step);
         for_cells<V, kTaps, kStep>(inside.of[t], x + runs.x[t] + c, kTaps == 1 ? step : C,
                                    [&](int i, int k, V x_i) {
                                      if (__builtin_expect(i < count, 1)) acc[k] += x_i * dy_c[i];
                                    });
-        for (int k = 0; k < kTaps; ++k) write(dw_t + k * dw_step, acc[k]);
+        for (int k = 0; k < kTaps; ++k) put(dw_t + k * dw_step, acc[k]);
       });
     }
     if (runs.count > 0) fetch(x + runs.x[runs.count - 1] + c + ahead, step);

@@ -267,7 +267,8 @@ void streamed_product(const MatmulArgs<T>& p) {
 //
 //   for each block of kNC columns, for each block of kKC of the sum:
 //     pack B (kKC x kNC) in strips of kNR columns                        -> shared, L3
-//     for each block of kMC rows: pack A (kMC x kKC) in strips of kMR rows -> L2
+//     for each block of kMC rows: pack A (kMC x kKC) in strips of kMR rows -> L2,
+//       or, if columns are split too (shares_a), once before, beside B
 //       for each strip of B, for each strip of A: tile
 //
 // A whose terms lie side by side is not packed unless its rows share a set: 1024x1536x384, b
@@ -329,6 +330,7 @@ constexpr std::int64_t kSplit = round_up(256, kNR<float>);
 // instead of 20.4 ms (Zen 4), but two or three blocks in up to 1.05 times as long.
 inline bool shares_a(std::int64_t M, std::int64_t N) { return splits_columns(M) && N > 3 * kSplit; }
 
+// At most: A may be read where it lies.
 template <class T>
 std::int64_t blocked_workspace(std::int64_t M, std::int64_t N, std::int64_t K) {
   const std::int64_t columns = smaller(round_up(N, kNR<T>), kNC);

@@ -118,11 +118,11 @@ def dot_product_attention(
 def _attention(q, k, v, bias, mask, scale, causal, key, rate):
     arrays = [None if x is None else x.array for x in (bias, mask, key)]
     options = (scale, bool(causal), *arrays, rate)
-    y, lse = _core.attention_forward(q.array, k.array, v.array, *options)
+    y, kept = _core.attention_forward(q.array, k.array, v.array, *options)
     wants_bias = bias is not None and is_tracked(bias)
 
     def backward(dy):
-        saved = (y, lse, q.array, k.array, v.array, *options)
+        saved = (y, kept, q.array, k.array, v.array, *options)
         *gradients, ds = _core.attention_backward(dy.array, *saved, wants_bias)
         gradients = tuple(Tensor(g) for g in gradients)
         if bias is None:
