@@ -1,6 +1,8 @@
-"""What tests share: random arrays, and a closeness test whose tolerances are derived."""
+"""What tests share: random arrays, gradients, a closeness test whose tolerances are derived."""
 
 import numpy as np
+
+from narae.engine import GradientTape, Tensor, convert_to_tensor
 
 # Spacing of the numbers just above one. Storing a result costs at most half of it, relatively.
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -86,3 +88,13 @@ def assert_close(actual, expected, kind="elementwise", scale=None, dtype=None):
         f"Worst at {tuple(int(i) for i in at)}: actual {actual[at]!s}, expected {expected[at]!s}, "
         f"error {error[at]:.3g}, allowed {allowed[at]:.3g}."
     )
+
+
+def gradients(f, *xs):
+    """The value, and the gradients of sum(f * dy) with random dy, which is returned too."""
+    xs = [convert_to_tensor(x) for x in xs]
+    with GradientTape() as tape:
+        tape.watch(xs)
+        y = f(*xs)
+    dy = randn(y.shape, y.dtype, seed=99)
+    return y.numpy(), tape.gradient(y, xs, output_gradients=Tensor(dy)), dy

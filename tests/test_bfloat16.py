@@ -17,7 +17,7 @@ from layer_cases import CASES, arguments_of, inputs_of, make, name_of
 from narae import _core, layers, ops
 from narae.engine.recording import RecordedStep
 from narae.engine.tree import flatten, map_structure
-from reference import elementwise as reference
+from reference import elementwise, unary
 from test_layers_recording import batches, step_of
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -137,8 +137,13 @@ def same_as_float32(kernel, *arrays, **kwargs):
 SHAPES = [(1,), (3, 7), (2, 16), (5, 17), (2, 3, 1000)]
 
 
-UNARY = [*(n for n in reference.UNARY if hasattr(_core, n)), "isnan", "isfinite", "logical_not"]
-BINARY = [*(n for n in reference.BINARY if hasattr(_core, n)), "equal", "less_equal", "logical_and"]
+UNARY = [*(n for n in unary.UNARY if hasattr(_core, n)), "isnan", "isfinite", "logical_not"]
+BINARY = [
+    *(n for n in elementwise.BINARY if hasattr(_core, n)),
+    "equal",
+    "less_equal",
+    "logical_and",
+]
 
 
 @pytest.mark.parametrize("name", UNARY)

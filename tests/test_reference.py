@@ -21,6 +21,7 @@ from reference import (
     reduce,
     shape,
     softmax,
+    unary,
 )
 
 
@@ -52,8 +53,9 @@ BACKWARD = [
     # elementwise
     (elementwise.where, [bools((3, 4)) < 0.5, (3, 4), (4,)], {}),
     (elementwise.dropout, [(3, 4), bools((3, 4)) < 0.7], {"rate": 0.3}),
-    (elementwise.glu, [(3, 4)], {}),
-    (elementwise.glu, [(6, 2)], {"axis": 0}),
+    # unary
+    (unary.glu, [(3, 4)], {}),
+    (unary.glu, [(6, 2)], {"axis": 0}),
     # softmax
     (softmax.softmax, [(3, 5)], {}),
     (softmax.softmax, [(2, 3, 4)], {"axis": 1}),
@@ -194,13 +196,13 @@ PARAMS |= {"clip": [{"x_min": -1.0, "x_max": 1.5}], "gelu": [{}, {"approximate":
 PARAMS |= {name: [{}, {"alpha": 0.5}] for name in ("elu", "celu")}
 PARAMS |= {"leaky_relu": [{}, {"negative_slope": 0.5}], "squareplus": [{}, {"b": 1}]}
 PARAMS |= {"relu": [{}, {"negative_slope": 0.1, "max_value": 2.0, "threshold": 0.5}]}
-UNARY = [(name, params) for name in elementwise.UNARY for params in PARAMS.get(name, [{}])]
+UNARY = [(name, params) for name in unary.UNARY for params in PARAMS.get(name, [{}])]
 
 
 @pytest.mark.parametrize(("name", "params"), UNARY)
 def test_unary_backward(name, params):
     x = np.linspace(*DOMAIN.get(name, (-3.9, 3.9)), 46)  # no kink and no multiple of 0.5 on the way
-    finite_difference.check(elementwise.unary, x, name=name, **params)
+    finite_difference.check(unary.unary, x, name=name, **params)
 
 
 SHAPES = [((3, 4), (3, 4)), ((2, 1, 4), (3, 1)), ((), (5,))]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from helpers import randn
-from reference import attention, conv, elementwise, norm, optimizer, pool, recurrent, softmax
+from reference import attention, conv, norm, optimizer, pool, recurrent, softmax, unary
 
 pytestmark = pytest.mark.keras
 keras = pytest.importorskip("keras")
@@ -21,23 +21,23 @@ def agree(y, expected):
     np.testing.assert_allclose(y, expected, rtol=2e-5, atol=2e-5)
 
 
-ACTIVATIONS = [name for name in elementwise.UNARY if hasattr(keras.activations, name)]
+ACTIVATIONS = [name for name in unary.UNARY if hasattr(keras.activations, name)]
 PARAMS = {"threshold": {"threshold": 0.3, "default_value": -2.0}}
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activation(name):
     x, params = np.linspace(-6, 6, 49, dtype="float32"), PARAMS.get(name, {})
-    agree(elementwise.unary(x, name, **params), getattr(keras.activations, name)(x, **params))
+    agree(unary.unary(x, name, **params), getattr(keras.activations, name)(x, **params))
 
 
 def test_activation_parameters():
     x = np.linspace(-6, 6, 49, dtype="float32")
     params = {"negative_slope": 0.1, "max_value": 2.0, "threshold": 0.5}
-    agree(elementwise.unary(x, "relu", **params), keras.activations.relu(x, **params))
+    agree(unary.unary(x, "relu", **params), keras.activations.relu(x, **params))
     params = {"approximate": True}
-    agree(elementwise.unary(x, "gelu", **params), keras.activations.gelu(x, **params))
-    agree(elementwise.glu(x[:48]), keras.activations.glu(x[:48]))
+    agree(unary.unary(x, "gelu", **params), keras.activations.gelu(x, **params))
+    agree(unary.glu(x[:48]), keras.activations.glu(x[:48]))
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])

@@ -28,10 +28,11 @@ from . import (
     reduce,
     shape,
     softmax,
+    unary,
 )
 
 FAMILIES = (attention, conv, elementwise, gemm, index, norm, optimizer, pool, random, recurrent)
-FAMILIES += (reduce, shape, softmax)
+FAMILIES += (reduce, shape, softmax, unary)
 
 
 def _double(x):

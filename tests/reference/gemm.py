@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .elementwise import unary, unary_backward, unbroadcast
+from .elementwise import unbroadcast
+from .unary import unary, unary_backward
 
 
 def _oriented(x, transpose):

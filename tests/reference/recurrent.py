@@ -7,7 +7,7 @@ stay as they were, and y is the state that stays. b, h0 and c0 may be None: zero
 
 import numpy as np
 
-from .elementwise import unary, unary_backward
+from .unary import unary, unary_backward
 
 
 def _zero(b):
