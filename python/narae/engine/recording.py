@@ -118,7 +118,7 @@ class RecordedStep:
             arguments: structures of arrays, Tensors or `(shape, dtype)`-like objects with
                 `.shape` and `.dtype`; None stands for itself.
         """
-        key = tuple(map(_key, arguments))
+        key = tuple([None if a is None else _key(a) for a in arguments])
         if key == self._latest[0]:
             return self._latest[1]
         slot = self._slots.get(key)
@@ -140,7 +140,8 @@ class RecordedStep:
     def fresh(self, *arguments):
         """As a call, but returns copies of the outputs, and may be used by several threads."""
         with self.lock:
-            return map_structure(_copy, self(*arguments))
+            outputs = self(*arguments)
+            return _copy(outputs) if isinstance(outputs, Tensor) else map_structure(_copy, outputs)
 
     @property
     def reason(self) -> str:
@@ -167,8 +168,10 @@ def _empty(x):
 
 
 def _key(structure):
-    if structure is None or isinstance(structure, np.ndarray):  # the usual ones first
-        return None if structure is None else (structure.shape, structure.dtype)
+    if isinstance(structure, np.ndarray):  # the usual one first
+        return structure.shape, structure.dtype
+    if structure is None:
+        return None
     if isinstance(structure, dict):
         return ("dict", *((name, _key(structure[name])) for name in sorted(structure)))
     if isinstance(structure, (list, tuple)):
