@@ -10,9 +10,9 @@
 // bias and mask are read through strides for (b, h, t, j), 0 where they broadcast. A query sees key
 // j where mask is true and, if causal, j <= t. A query that may see no key weighs all S keys alike,
 // as Keras on JAX does, and gives q and k no gradient. Logits below -0.67 of T's range pass for
-// unseen, those above 0.69 of it overflow. m and r are kept, not their sum, a log-sum-exp: beside a
-// large m that of the keys would be lost. Outputs are overwritten, and overlap no input. Sums run
-// over keys and queries in blocks in order: the same bits for any number of threads.
+// unseen, those above 0.69 of it overflow. m and r are kept apart: in the log-sum-exp, m - log2(r),
+// a large m would swallow r. Outputs are overwritten, and overlap no input. Sums run over keys and
+// queries in blocks in order: the same bits for any number of threads.
 #pragma once
 
 #include <cstdint>

@@ -295,13 +295,21 @@ bool is_small(const MatmulArgs<T>& p) {
   return p.M <= (p.b_col == 1 ? 128 : kMC) || p.N * p.K <= most / static_cast<int>(sizeof(T));
 }
 
+// Few rows of A: columns are split too, so that every thread finds work ...
+inline bool splits_columns(std::int64_t M) { return M <= 7 * kMC; }
+constexpr std::int64_t kSplit = round_up(256, kNR<float>);
+
+// ... and A is packed once for all of them, if they are more than three blocks: 1024 in 19.9
+// instead of 20.4 ms (Zen 4), but two or three blocks in up to 1.05 times as long.
+inline bool shares_a(std::int64_t M, std::int64_t N) { return splits_columns(M) && N > 3 * kSplit; }
+
 // Rows [m0, m0 + rows) and terms [k0, k0 + depth) of A, packed unless a_packed is nullptr, times
 // the packed columns [n0, n0 + cols) of B.
 template <class T>
 void multiply_block(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t rows, std::int64_t k0,
                     std::int64_t depth, std::int64_t n0, std::int64_t cols, const T* b_packed,
                     const T* a_packed) {
-  const bool in_place = !a_packed;
+  const bool in_place = !a_packed, far_a = in_place || shares_a(p.M, p.N);  // else just packed
   const T* a = in_place ? p.a + m0 * p.a_row + k0 : a_packed;
   const std::int64_t a_row = in_place ? p.a_row : depth;
   for (std::int64_t n = 0; n < cols; n += kNR<T>) {
@@ -309,7 +317,7 @@ void multiply_block(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t rows, 
     for (std::int64_t m = 0; m < rows; m += kMR) {
       const T *a_m = a + m * a_row, *a_next = a_m + kMR * a_row;
       Ahead ahead;
-      if (n == 0 && m0 + m + kMR < p.M)
+      if (far_a && n == 0 && m0 + m + kMR < p.M)
         ahead.a = in_place ? rows_ahead(p, a_next, kMR) : terms_ahead<T>(last_line(a_next), kMR);
       if (m == 0 && n + kNR<T> < cols)
         ahead.b = terms_ahead<T>(last_line(strip + kNR<T> * depth), kNR<T>);
@@ -321,14 +329,6 @@ void multiply_block(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t rows, 
     }
   }
 }
-
-// Few rows of A: columns are split too, so that every thread finds work ...
-inline bool splits_columns(std::int64_t M) { return M <= 7 * kMC; }
-constexpr std::int64_t kSplit = round_up(256, kNR<float>);
-
-// ... and A is packed once for all of them, if they are more than three blocks: 1024 in 19.9
-// instead of 20.4 ms (Zen 4), but two or three blocks in up to 1.05 times as long.
-inline bool shares_a(std::int64_t M, std::int64_t N) { return splits_columns(M) && N > 3 * kSplit; }
 
 // At most: A may be read where it lies.
 template <class T>
