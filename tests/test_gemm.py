@@ -4,9 +4,9 @@ import ml_dtypes  # noqa: F401 - NumPy then knows bfloat16 by name
 import numpy as np
 import pytest
 
-from helpers import assert_close, randn
+from helpers import assert_close, gradients, randn
 from narae import _core, ops
-from narae.engine import GradientTape, Tensor, config, convert_to_tensor
+from narae.engine import GradientTape, config, convert_to_tensor
 from reference import gemm as reference
 
 # Around the tile (14 x 32, 6 x 16), the blocks (168, 384) and the paths: one or two rows, rows of a
@@ -21,15 +21,6 @@ SIZES = [
     (8, 50, 1024), (20, 50, 1024), (4, 4100, 1100), (170, 2100, 400), (169, 790, 1024),
     (301, 905, 7), (4100, 67, 16), (1201, 907, 7),  # few terms, sums of 1 and 4 MiB
 ]  # fmt: skip
-
-
-def gradients(f, *xs):
-    xs = [convert_to_tensor(x) for x in xs]
-    with GradientTape() as tape:
-        tape.watch(xs)
-        y = f(*xs)
-    dy = randn(y.shape, y.dtype, seed=99)
-    return y.numpy(), tape.gradient(y, xs, output_gradients=Tensor(dy)), dy
 
 
 def wide(*xs):

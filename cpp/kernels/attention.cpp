@@ -60,12 +60,12 @@ struct Rows {
   Rows from(int64_t k) const { return {data + k * row, row, strip}; }
 };
 
-// N channels of `rows` rows. They are read where they lie if tiles can read parts of registers and
-// the rows do not share a set of the first cache: there packing does not pay.
+// N channels of `rows` rows, read where they lie unless tiles cannot read parts of registers or the
+// rows share a set of the first cache: only then does packing pay.
 template <class T>
 Rows<T> rows_of(const T* from, int64_t from_row, int64_t rows, int64_t N, T* packed) {
-  const bool share_set = from_row * static_cast<int64_t>(sizeof(T)) % 4096 == 0;
-  if ((kReadsParts || N % kNR<T> == 0) && !share_set) return {from, from_row, kNR<T>};
+  const bool reads_columns = kReadsParts || N % kNR<T> == 0;
+  if (reads_columns && !rows_collide<T>(from_row)) return {from, from_row, kNR<T>};
   for (int64_t n = 0; n < N; n += kNR<T>) {
     StridedB<T>{from, from_row, 1}.pack(0, rows, n, smaller(kNR<T>, N - n), packed + n * rows);
   }

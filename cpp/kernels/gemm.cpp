@@ -112,10 +112,9 @@ Fetch rows_ahead(const MatmulArgs<T>& p, const T* a, std::int64_t rows) {
 
 // ---- Products without packing
 
-// Rows of A 4 KiB apart share one set of the first cache.
 template <class T>
 bool rows_share_set(const MatmulArgs<T>& p) {
-  return p.a_col == 1 && p.a_row * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0;
+  return p.a_col == 1 && rows_collide<T>(p.a_row);
 }
 
 // A strip of B with a long sum asks for its own rows, so many ahead; others ask for the next strip.

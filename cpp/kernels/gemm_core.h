@@ -79,6 +79,12 @@ constexpr std::int64_t round_up(std::int64_t n, std::int64_t step) {
   return (n + step - 1) / step * step;
 }
 
+// Whether rows so far apart, in elements, all fall into one set of the first cache.
+template <class T>
+inline bool rows_collide(std::int64_t row) {
+  return row * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0;
+}
+
 // Cache lines that a tile asks for ahead of time, into L2, where requests do not hold up its own
 // loads: one for every term of its sum, `step` bytes apart in a run of kRun terms, runs `next`
 // bytes apart. A burst of them before every 64 terms was slower.
