@@ -132,7 +132,9 @@ def test_memory_of_a_recording_is_reused_and_given_back():
     for _ in range(3):
         step(x)
     during = _core.memory_stats()
-    assert during["allocated_bytes"] + during["cached_bytes"] - before["allocated_bytes"] < 8 << 20
+    # What lies free between live blocks, left by whoever ran before, is cached in both.
+    held = [stats["allocated_bytes"] + stats["cached_bytes"] for stats in (before, during)]
+    assert held[1] - held[0] < 8 << 20
     del step
     after = _core.memory_stats()
     assert after["allocated_bytes"] <= before["allocated_bytes"]
