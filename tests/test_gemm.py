@@ -9,16 +9,17 @@ from narae import _core, ops
 from narae.engine import GradientTape, config, convert_to_tensor
 from reference import gemm as reference
 
-# Around the tile (14 x 32, 6 x 16), the blocks (168, 384) and the paths: one or two rows, rows of a
-# B from memory, A and B where they are, rows of B far apart (40, 512, 64), rows of A 4 KiB apart
-# (K = 1024), operands fetched ahead (from 256 KiB on), packed blocks (B from 1 or 3 MiB on), A in
-# place or, 4 KiB apart or transposed, packed.
+# Around the tile (14 x 32, 6 x 16; few rows left: 127 to 129), the parts of rows and of sums (168,
+# 512), and the paths: one or two rows, rows of a B from memory, A and B where they are, rows of B
+# far apart (40, 512, 64), rows of A 4 KiB apart (K = 1024), operands fetched ahead (from 256 KiB
+# on), packed blocks (B from 1 or 3 MiB on), A in place or, 4 KiB apart or transposed, packed.
 SIZES = [
-    (1, 1, 1), (3, 5, 7), (14, 32, 16), (15, 33, 17), (13, 31, 384), (28, 64, 385), (29, 65, 100),
-    (130, 130, 130), (169, 95, 769), (300, 17, 3), (1, 700, 90), (700, 1, 90), (2, 3, 0), (0, 4, 5),
-    (4, 0, 5), (1, 300, 784), (2, 141, 400), (1, 2100, 520), (2, 2101, 1030), (200, 300, 500),
-    (40, 512, 64), (169, 700, 390), (1, 17, 40), (2, 391, 30), (20, 1090, 520), (33, 1031, 600),
-    (8, 50, 1024), (20, 50, 1024), (4, 4100, 1100), (170, 2100, 400), (169, 790, 1024),
+    (1, 1, 1), (3, 5, 7), (14, 32, 16), (15, 33, 17), (13, 31, 512), (28, 64, 513), (29, 65, 100),
+    (130, 130, 130), (169, 95, 1025), (300, 17, 3), (1, 700, 90), (700, 1, 90), (2, 3, 0),
+    (0, 4, 5), (4, 0, 5), (1, 300, 784), (2, 141, 400), (1, 2100, 520), (2, 2101, 1030),
+    (200, 300, 500), (40, 512, 64), (169, 700, 390), (1, 17, 40), (2, 391, 30), (20, 1090, 520),
+    (33, 1031, 600), (8, 50, 1024), (20, 50, 1024), (4, 4100, 1100), (170, 2100, 400),
+    (169, 790, 1024), (127, 40, 520), (128, 40, 9), (129, 70, 30),
     (301, 905, 7), (4100, 67, 16), (1201, 907, 7),  # few terms, sums of 1 and 4 MiB
 ]  # fmt: skip
 

@@ -427,7 +427,7 @@ def test_flat_memory():
         ({"gradients": [(np.ones((2, 3), "float32"),)]}, "two arrays as factors of a gradient"),
         (
             {"gradients": [(np.ones((2, 16), "float32"), np.ones((2, 32), "float32"))]},
-            r"B <= 384, K >= 16, N >= 32, for 3 weights. Received: \(2, 16\) and \(2, 32\)",
+            r"B <= 512, K >= 16, N >= 32, for 3 weights. Received: \(2, 16\) and \(2, 32\)",
         ),
         ({"slots": [np.ones(5, "float32")]}, "slots of w's size"),
         ({"slots": []}, "expected 1 slots"),
@@ -460,7 +460,7 @@ def test_binding_refuses(change, message):
     ("x", "dy"),
     [
         (np.ones((2, 16)), np.ones((3, 32))),
-        (np.ones((193, 16)), np.ones((193, 32))),
+        (np.ones((257, 16)), np.ones((257, 32))),
         (np.ones((2, 15)), np.ones((2, 32))),
         (np.ones((2, 16)), np.ones((2, 31))),
         (np.ones(16), np.ones((2, 32))),

@@ -6,6 +6,20 @@ namespace narae {
 namespace NARAE_ISA {
 namespace {
 
+// A sum of K terms is split in equal parts of at most kKC, as are M rows in blocks of at most kMC:
+// a part with few terms would read and write all sums for them, a block with few rows read all of
+// B.
+template <class T>
+std::int64_t part_of_terms(std::int64_t K) {
+  const std::int64_t parts = (K + kKC<T> - 1) / kKC<T>;
+  return parts > 1 ? round_up((K + parts - 1) / parts, kRun) : K;
+}
+
+inline std::int64_t part_of_rows(std::int64_t M) {
+  const std::int64_t parts = (M + kMC - 1) / kMC;
+  return parts > 1 ? round_up((M + parts - 1) / parts, kMR) : M;
+}
+
 // What a tile adds when its sum is complete at term `end`.
 template <class T>
 const T* last_bias(const MatmulArgs<T>& p, std::int64_t end, std::int64_t n) {
@@ -84,8 +98,8 @@ void row_strips(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t n0, std::i
   for (std::int64_t i = 0; i < strips; ++i) {
     const std::int64_t first = registers * i / strips, last = registers * (i + 1) / strips;
     const std::int64_t n = n0 + first * kLanes<T>, cols = smaller(n0 + last * kLanes<T>, n1) - n;
-    for (std::int64_t k = 0; k < p.K; k += kKC<T>) {
-      row_strip<T, kRows>(static_cast<int>(last - first), cols, smaller(kKC<T>, p.K - k),
+    for (std::int64_t k = 0, part = part_of_terms<T>(p.K); k < p.K; k += part) {
+      row_strip<T, kRows>(static_cast<int>(last - first), cols, smaller(part, p.K - k),
                           p.a + m0 * p.a_row + k * p.a_col, p.a_row, p.a_col, p.b + k * p.b_row + n,
                           p.b_row, p.c + m0 * p.N + n, p.N, k > 0, streamed);
     }
@@ -161,29 +175,29 @@ void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, st
   const bool conflicts = kNR<T> * sizeof(T) < 2 * kLine && m1 - m0 > 2 * kMR &&
                          p.b_row * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0;
   // No more rows of A in a tile than the eight ways of a set hold beside B. 64x1024x512 on Zen 4:
-  // 660 instead of 1030 us. Equal tiles if the last one had very few rows.
+  // 660 instead of 1030 us.
   const std::int64_t most = rows_share_set(p) && m1 - m0 > 8 ? smaller(kMR, 7) : kMR;
-  const std::int64_t left = (m1 - m0) % most, tiles = (m1 - m0 + most - 1) / most;
-  const std::int64_t step = left == 0 || left > 3 ? most : (m1 - m0 + tiles - 1) / tiles;
-  const bool far_b = leaves_cache<T>(p.N * p.K), long_sum = p.K > kKC<T>;
+  const std::int64_t part = part_of_terms<T>(p.K);
+  const bool far_b = leaves_cache<T>(p.N * p.K), long_sum = p.K > part;
   for (std::int64_t n = n0; n < n1; n += kNR<T>) {
     const std::int64_t cols = smaller(kNR<T>, n1 - n);
     const bool in_place = p.b_col == 1 && (kReadsParts || cols == kNR<T>) && !conflicts;
     const bool fetches_b = in_place && far_b && (long_sum || n + kNR<T> < p.N);
-    for (std::int64_t k = 0; k < p.K; k += kKC<T>) {
-      const std::int64_t depth = smaller(kKC<T>, p.K - k);
+    for (std::int64_t k = 0; k < p.K; k += part) {
+      const std::int64_t depth = smaller(part, p.K - k);
       if (!in_place) source_b.pack(k, depth, n, cols, strip);
       const T* b = in_place ? p.b + k * p.b_row + n : strip;
-      for (std::int64_t m = m0; m < m1; m += step) {
+      for (std::int64_t m = m0, rows; m < m1; m += rows) {
+        // If the last tile had very few rows, the last two are alike.
+        rows = m1 - m > most + 3 ? most : m1 - m > most ? (m1 - m + 1) / 2 : m1 - m;
         const T* a = p.a + m * p.a_row + k * p.a_col;
         Ahead ahead;
-        if (n == n0 && m + step < p.M) ahead.a = rows_ahead(p, a + step * p.a_row, step);
+        if (n == n0 && m + rows < p.M) ahead.a = rows_ahead(p, a + rows * p.a_row, rows);
         if (m == m0 && fetches_b)
           ahead.b =
               terms_ahead<T>(last_line(long_sum ? b + kRowsAhead * p.b_row : b + kNR<T>), p.b_row);
-        tile<T, false>(smaller(step, m1 - m), cols, depth, a, p.a_row, p.a_col, b,
-                       in_place ? p.b_row : kNR<T>, p.c + m * p.N + n, p.N, k > 0,
-                       last_bias(p, k + depth, n), &ahead);
+        tile<T, false>(rows, cols, depth, a, p.a_row, p.a_col, b, in_place ? p.b_row : kNR<T>,
+                       p.c + m * p.N + n, p.N, k > 0, last_bias(p, k + depth, n), &ahead);
       }
     }
   }
@@ -205,7 +219,7 @@ void for_blocks(std::int64_t M, std::int64_t N, std::int64_t rows, std::int64_t 
 
 // One or a few rows times a B that comes from memory, which is read as it lies: eight rows side by
 // side, each fetched 1 KiB ahead, where the hardware helps, else row after row with the eighth one
-// below fetched. The sums of each block of K are kept apart and added in the end. 1x4096x4096 on
+// below fetched. The sums of each part of K are kept apart and added in the end. 1x4096x4096 on
 // Zen 4: 2.4 ms, row after row 6.2; on Zen 5 the latter reads 47 GB/s, strip by strip 13.
 constexpr std::int64_t kStreamedColumns = 4096, kStreamedRows = 8;
 
@@ -241,10 +255,11 @@ void add_rows(const MatmulArgs<T>& p, std::int64_t k, std::int64_t n0, std::int6
 
 template <class T>
 void streamed_product(const MatmulArgs<T>& p) {
-  const std::int64_t blocks = (p.K + kKC<T> - 1) / kKC<T>, size = p.M * p.N;
-  for_blocks(p.K, p.N, kKC<T>, kStreamedColumns, true,
+  const std::int64_t part = part_of_terms<T>(p.K), size = p.M * p.N;
+  const std::int64_t parts = (p.K + part - 1) / part;
+  for_blocks(p.K, p.N, part, kStreamedColumns, true,
              [&](std::int64_t k0, std::int64_t k1, std::int64_t n0, std::int64_t n1) {
-               T* sums = k0 == 0 ? p.c : p.workspace + (k0 / kKC<T> - 1) * size;
+               T* sums = k0 == 0 ? p.c : p.workspace + (k0 / part - 1) * size;
                std::int64_t k = k0;
                for (; fetch_distance() == 0 && k + kStreamedRows <= k1; k += kStreamedRows)
                  add_rows<T, kStreamedRows>(p, k, n0, n1, k > k0, sums);
@@ -252,7 +267,7 @@ void streamed_product(const MatmulArgs<T>& p) {
              });
   for_blocks(p.M, p.N, p.M, kStreamedColumns, true,
              [&](auto, auto, std::int64_t n0, std::int64_t n1) {
-               for (std::int64_t i = 0; i < (blocks - 1) * p.M; ++i) {
+               for (std::int64_t i = 0; i < (parts - 1) * p.M; ++i) {
                  T* c = p.c + i % p.M * p.N;
                  const T* sums = p.workspace + i * p.N;
                  for (std::int64_t n = n0; n < n1; ++n) c[n] += sums[n];
@@ -279,7 +294,7 @@ bool reads_in_place(const MatmulArgs<T>& p) {
 
 constexpr std::int64_t kNC = 2048;
 // A product inside a parallel region packs B into the thread's own scratch, beside A.
-constexpr std::int64_t kNCInScratch = 448;
+constexpr std::int64_t kNCInScratch = 320;
 static_assert((kMC + kNCInScratch) * kKC<float> * sizeof(float) <= kScratchBytes);
 static_assert((kMC + kNCInScratch) * kKC<double> * sizeof(double) <= kScratchBytes);
 static_assert(kNC % kNR<float> == 0 && kNCInScratch % kNR<float> == 0);
@@ -333,7 +348,7 @@ void multiply_block(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t rows, 
 template <class T>
 std::int64_t blocked_workspace(std::int64_t M, std::int64_t N, std::int64_t K) {
   const std::int64_t columns = smaller(round_up(N, kNR<T>), kNC);
-  return (columns + (shares_a(M, N) ? round_up(M, kMR) : 0)) * smaller(K, kKC<T>);
+  return (columns + (shares_a(M, N) ? round_up(M, kMR) : 0)) * part_of_terms<T>(K);
 }
 
 // Shares what is packed, in p.workspace (blocked_workspace elements); parallel inside.
@@ -341,12 +356,13 @@ template <class T>
 void blocked_product(const MatmulArgs<T>& p) {
   const StridedB<T> source_b{p.b, p.b_row, p.b_col};
   const StridedA<T> source_a{p.a, p.a_row, p.a_col};
+  const std::int64_t part = part_of_terms<T>(p.K), rows = part_of_rows(p.M);
   const bool in_place = reads_in_place(p), shared = !in_place && shares_a(p.M, p.N);
   for (std::int64_t n0 = 0; n0 < p.N; n0 += kNC) {
     const std::int64_t cols = smaller(kNC, p.N - n0);
     const std::int64_t width = splits_columns(p.M) ? kSplit : cols;
-    for (std::int64_t k0 = 0; k0 < p.K; k0 += kKC<T>) {
-      const std::int64_t depth = smaller(kKC<T>, p.K - k0);
+    for (std::int64_t k0 = 0; k0 < p.K; k0 += part) {
+      const std::int64_t depth = smaller(part, p.K - k0);
       constexpr std::int64_t kStrips = 4;  // strips packed by one chunk
       parallel_ranges(
           (cols + kNR<T> - 1) / kNR<T>, kStrips, [&](std::int64_t begin, std::int64_t end) {
@@ -356,11 +372,11 @@ void blocked_product(const MatmulArgs<T>& p) {
           });
       T* const a_shared = p.workspace + round_up(cols, kNR<T>) * depth;
       if (shared) {
-        for_blocks(p.M, 1, kMC, 1, true, [&](std::int64_t m0, std::int64_t m1, auto, auto) {
+        for_blocks(p.M, 1, rows, 1, true, [&](std::int64_t m0, std::int64_t m1, auto, auto) {
           source_a.pack(m0, m1 - m0, k0, depth, a_shared + m0 * depth);
         });
       }
-      for_blocks(p.M, cols, kMC, width, true,
+      for_blocks(p.M, cols, rows, width, true,
                  [&](std::int64_t m0, std::int64_t m1, std::int64_t j0, std::int64_t j1) {
                    T* a = shared ? a_shared + m0 * depth : static_cast<T*>(scratch());
                    if (!shared && !in_place) source_a.pack(m0, m1 - m0, k0, depth, a);
@@ -378,18 +394,19 @@ template <class T>
 void serial_product(const MatmulArgs<T>& p) {
   const StridedB<T> source_b{p.b, p.b_row, p.b_col};
   const StridedA<T> source_a{p.a, p.a_row, p.a_col};
+  const std::int64_t part = part_of_terms<T>(p.K), most_rows = part_of_rows(p.M);
   const bool in_place = reads_in_place(p);
   T* a_packed = static_cast<T*>(scratch());
   T* b_packed = a_packed + kMC * kKC<T>;
   for (std::int64_t n0 = 0; n0 < p.N; n0 += kNCInScratch) {
     const std::int64_t cols = smaller(kNCInScratch, p.N - n0);
-    for (std::int64_t k0 = 0; k0 < p.K; k0 += kKC<T>) {
-      const std::int64_t depth = smaller(kKC<T>, p.K - k0);
+    for (std::int64_t k0 = 0; k0 < p.K; k0 += part) {
+      const std::int64_t depth = smaller(part, p.K - k0);
       for (std::int64_t j = 0; j < cols; j += kNR<T>) {
         source_b.pack(k0, depth, n0 + j, smaller(kNR<T>, cols - j), b_packed + j * depth);
       }
-      for (std::int64_t m0 = 0; m0 < p.M; m0 += kMC) {
-        const std::int64_t rows = smaller(kMC, p.M - m0);
+      for (std::int64_t m0 = 0; m0 < p.M; m0 += most_rows) {
+        const std::int64_t rows = smaller(most_rows, p.M - m0);
         if (!in_place) source_a.pack(m0, rows, k0, depth, a_packed);
         multiply_block(p, m0, rows, k0, depth, n0, cols, b_packed, in_place ? nullptr : a_packed);
         if (k0 + depth == p.K) activate(p, m0, m0 + rows, n0, n0 + cols);
@@ -431,10 +448,10 @@ struct PackedProduct {
         pack_b(n0, n1, 0, depth, b + n0 * depth);
       });
     }
-    const std::int64_t work = smaller(p.M, kMC) * p.K;
+    const std::int64_t rows = part_of_rows(p.M), work = rows * p.K;
     const std::int64_t columns =
         row_blocks >= 8 ? p.N : round_up(1 + (std::int64_t{1} << 20) / work, 4 * kNR<P>);
-    for_blocks(p.M, p.N, kMC, columns, parallel,
+    for_blocks(p.M, p.N, rows, columns, parallel,
                [&](std::int64_t m0, std::int64_t m1, std::int64_t n0, std::int64_t n1) {
                  for (; n0 < n1; n0 += kNR<P>) strip(m0, m1, n0, smaller(n0 + kNR<P>, n1));
                });
@@ -448,8 +465,8 @@ struct PackedProduct {
   void strip(std::int64_t m0, std::int64_t m1, std::int64_t n0, std::int64_t n1) const {
     S* sums = static_cast<S*>(scratch());
     P* packed = reinterpret_cast<P*>(sums + kSums);
-    for (std::int64_t k = 0; k < depth; k += kKC<P>) {
-      const std::int64_t count = smaller(kKC<P>, depth - k);
+    for (std::int64_t k = 0, part = part_of_terms<P>(depth); k < depth; k += part) {
+      const std::int64_t count = smaller(part, depth - k);
       if (row_blocks == 1) pack_b(n0, n1, k, count, packed);
       const P* b_k = row_blocks == 1 ? packed : b + n0 * depth + k * kNR<P>;
       for (std::int64_t m = m0; m < m1; m += kMR) {
@@ -506,7 +523,7 @@ void single_matmul(const MatmulArgs<T>& p, bool parallel) {
   } else if (is_small(p)) {
     // Blocks of about 1 MFLOP, four strips wide at least: narrower ones made the bias a third of
     // the time of 2048x128x1024.
-    const std::int64_t rows = smaller(p.M, kMC);
+    const std::int64_t rows = part_of_rows(p.M);
     const std::int64_t columns = round_up(1 + (std::int64_t{1} << 19) / (rows * p.K), 4 * kNR<T>);
     for_blocks(p.M, p.N, rows, columns, parallel,
                [&](std::int64_t m0, std::int64_t m1, std::int64_t n0, std::int64_t n1) {

@@ -67,10 +67,10 @@ inline std::int64_t packed_depth(std::int64_t depth) {
   return (depth + kTerms<T> - 1) / kTerms<T>;
 }
 
-// Blocks, tuned on Zen 4 and 5 (1 MiB of L2): A block 252 KiB, packed strip of B (kKC x kNR) 48 KiB
+// Blocks, tuned on Zen 4 and 5 (1 MiB of L2): A block 336 KiB, packed strip of B (kKC x kNR) 64 KiB
 // at most.
 template <class T>
-inline constexpr std::int64_t kKC = sizeof(T) == 4 ? 384 : 192;
+inline constexpr std::int64_t kKC = sizeof(T) == 4 ? 512 : 256;
 inline constexpr std::int64_t kMC = 168;  // a multiple of 14, 8 and 6
 static_assert(kMC % kMR == 0);
 

@@ -46,7 +46,7 @@ struct Factors {
   std::int64_t B, K, N;
 };
 template <class T>
-inline constexpr std::int64_t kFactorTerms = 1536 / sizeof(T);
+inline constexpr std::int64_t kFactorTerms = 2048 / sizeof(T);
 inline constexpr std::int64_t kFactorRows = 16, kFactorColumns = 32;
 
 template <class T>
