@@ -108,6 +108,16 @@ def test_conv_channels(isa, channels, filters, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("filters", range(1, 10))
+def test_few_filters(isa, filters, dtype):
+    """Vectors run over channels, boxes of positions are cut in both directions."""
+    x, w, b = randn((2, 9, 60, 20)), randn((2, 3, 20, filters)), randn(filters)
+    check(run_conv, "conv", x, w, b, dtype=dtype)
+    check(run_conv, "conv", x, w, b, dtype=dtype, strides=(2, 1), padding="same")
+    check(run_transpose, "conv_transpose", x, randn((3, 2, filters, 20)), b, dtype=dtype, strides=2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("channels", [5, 8, 17, 40])
 @pytest.mark.parametrize("filters", [7, 16, 33])
 @pytest.mark.parametrize("size", [(5,), (21, 40), (3, 9, 31)])

@@ -40,6 +40,19 @@ inline void transpose(Vec<T> (&rows)[kLanes<T>]) {
   if constexpr (2 * kStep < kLanes<T>) transpose<T, 2 * kStep>(rows);
 }
 
+// The sums of the rows, lane i that of row i: as transpose, but halves are added as soon as they
+// meet.
+template <class T, int kStep = 1>
+inline Vec<T> sums(Vec<T> (&rows)[kLanes<T>]) {
+  NARAE_UNROLL
+  for (int i = 0; i < kLanes<T>; i += 2 * kStep) {
+    swap_blocks<T, kStep>(rows[i], rows[i + kStep], std::make_integer_sequence<int, kLanes<T>>{});
+    rows[i] += rows[i + kStep];
+  }
+  if constexpr (2 * kStep < kLanes<T>) return sums<T, 2 * kStep>(rows);
+  return rows[0];
+}
+
 // to[j * to_row + i] = from[i * from_row + j] for a whole tile; kStream: past the caches.
 template <class T, bool kStream>
 inline void transpose_tile(const T* from, std::int64_t from_row, T* to, std::int64_t to_row) {

@@ -105,72 +105,118 @@ void multiply_packed(int64_t rows, int64_t cols, int64_t K, const T* patch, cons
   run(rows, cols, K, patch, row, sum, b, nullptr, c, place, accumulate);
 }
 
-// Few columns, many channels: vectors run over channels, which a patch then has in whole registers.
+// Few columns, many channels: vectors run over channels, which a patch then has in whole registers,
+// and are multiplied by those of all columns.
+template <class T>
+inline constexpr int kNarrow = kLanes<T> / 2;  // columns at most
+
 template <class T>
 bool narrow(int64_t channels, int64_t columns) {
-  return !std::is_same_v<T, Pair> && columns <= kLanes<T> / 4 && channels >= kLanes<T>;
+  return !std::is_same_v<T, Pair> && columns <= kNarrow<T> && channels >= kLanes<T>;
 }
 
-// The cut of a product of (taps, C channels) by columns. Padding a block of at least one register
-// makes it twice as large at most.
+// Positions or (tap, channels) in a tile, whose sums with `columns` columns registers hold and
+// whose totals are one register.
+template <class T>
+constexpr int narrow_tile(int columns) {
+  const int registers = kMR > 8 ? 16 : 8, sums = registers < kLanes<T> ? registers : kLanes<T>;
+  return columns > 1 || sums < 8 ? sums / columns : 8;
+}
+
+// The cut of a product of (taps, C channels) by columns. If it is narrow, padding a block of at
+// least one register makes it twice as large at most, and copying cells takes a good part of the
+// time: boxes are more of a square.
 template <class T>
 Cut cut_for(const Axis (&axis)[3], int64_t N, int64_t C, int64_t columns) {
-  return narrow<T>(C, columns) ? make_cut(axis, N, C, 2 * sizeof(T), kLanes<T>)
+  return narrow<T>(C, columns) ? make_cut(axis, N, C, 2 * sizeof(T), kLanes<T>, 0, 24)
                                : make_cut(axis, N, C, sizeof(T));
 }
 
-// y[place[i]] (+)= sum_t,c patch[position[i] + tap[t] + c] * w[t * w_tap + c]
-template <class T>
-void narrow_forward(int64_t positions, int64_t taps, int64_t channels, const T* patch,
-                    const int32_t* position, const int32_t* tap, const T* w, int64_t w_tap, T* y,
+// y[place[i] + n] (+)= sum_t,c patch[position[i] + tap[t] + c] * w[t][n][c], n < columns
+template <class T, int kColumns = kNarrow<T>>
+void narrow_forward(int64_t columns, int64_t positions, int64_t taps, int64_t channels,
+                    const T* patch, const int32_t* position, const int32_t* tap, const T* w, T* y,
                     const int64_t* place, bool accumulate) {
-  constexpr int kTile = 6;
+  if constexpr (kColumns > 1) {
+    if (columns < kColumns) {
+      return narrow_forward<T, kColumns - 1>(columns, positions, taps, channels, patch, position,
+                                             tap, w, y, place, accumulate);
+    }
+  }
+  constexpr int kTile = narrow_tile<T>(kColumns);
   for (int64_t i = 0; i < positions; i += kTile) {
     const int64_t count = smaller(kTile, positions - i);
     const T* x[kTile];
     for (int j = 0; j < kTile; ++j) x[j] = patch + position[i + (j < count ? j : 0)];
-    Vec<T> acc[kTile] = {};
-    for (int64_t t = 0; t < taps; ++t) {
+    Vec<T> acc[kTile][kColumns] = {};
+    const T* w_t = w;
+    for (int64_t t = 0; t < taps; ++t, w_t += kColumns * channels) {
       for (int64_t c = 0; c < channels; c += kLanes<T>) {
-        const Vec<T> w_c = load(w + t * w_tap + c);
+        Vec<T> w_c[kColumns];
         NARAE_UNROLL
-        for (int j = 0; j < kTile; ++j) acc[j] += load(x[j] + tap[t] + c) * w_c;
+        for (int n = 0; n < kColumns; ++n) w_c[n] = load(w_t + n * channels + c);
+        NARAE_UNROLL
+        for (int j = 0; j < kTile; ++j) {
+          const Vec<T> x_c = load(x[j] + tap[t] + c);
+          NARAE_UNROLL
+          for (int n = 0; n < kColumns; ++n) acc[j][n] += x_c * w_c[n];
+        }
       }
     }
+    Vec<T> rows[kLanes<T>] = {};
+    NARAE_UNROLL
+    for (int j = 0; j < kTile * kColumns; ++j) rows[j] = acc[j / kColumns][j % kColumns];
+    T total[kLanes<T>];
+    store(total, sums<T>(rows));
     for (int j = 0; j < count; ++j) {
-      T& to = y[place[i + j]];
-      to = accumulate ? to + sum<T>(acc[j]) : sum<T>(acc[j]);
+      T* to = y + place[i + j];
+      for (int n = 0; n < kColumns; ++n) {
+        const T more = total[j * kColumns + n];
+        to[n] = accumulate ? to[n] + more : more;
+      }
     }
   }
 }
 
-// dw[place[t] + c * dw_row] (+)= sum_p patch[position[p] + tap[t] + c] * dy[p * dy_row]
-template <class T>
-void narrow_gradient(int64_t taps, int64_t channels, int64_t padded, int64_t positions,
-                     const T* patch, const int32_t* position, const int32_t* tap, const T* dy,
-                     int64_t dy_row, T* dw, const int64_t* place, int64_t dw_row, bool accumulate) {
-  constexpr int kTile = 6;
-  const int64_t vectors = padded / kLanes<T>, n = taps * vectors;
-  for (int64_t i = 0; i < n; i += kTile) {
-    const int64_t count = smaller(kTile, n - i);
+// dw[place[t] + c * dw_row + n] (+)= sum_p patch[position[p] + tap[t] + c] * dy[p * dy_row + n]
+template <class T, int kColumns = kNarrow<T>>
+void narrow_gradient(int64_t columns, int64_t taps, int64_t channels, int64_t padded,
+                     int64_t positions, const T* patch, const int32_t* position, const int32_t* tap,
+                     const T* dy, int64_t dy_row, T* dw, const int64_t* place, int64_t dw_row,
+                     bool accumulate) {
+  if constexpr (kColumns > 1) {
+    if (columns < kColumns) {
+      return narrow_gradient<T, kColumns - 1>(columns, taps, channels, padded, positions, patch,
+                                              position, tap, dy, dy_row, dw, place, dw_row,
+                                              accumulate);
+    }
+  }
+  constexpr int kTile = narrow_tile<T>(kColumns);
+  const int64_t vectors = padded / kLanes<T>, rows = taps * vectors;
+  for (int64_t i = 0; i < rows; i += kTile) {
+    const int64_t count = smaller(kTile, rows - i);
     const T* x[kTile];
     for (int j = 0; j < kTile; ++j) {
       const int64_t r = i + (j < count ? j : 0);
       x[j] = patch + tap[r / vectors] + r % vectors * kLanes<T>;
     }
-    Vec<T> acc[kTile] = {};
+    Vec<T> acc[kTile][kColumns] = {};
     for (int64_t p = 0; p < positions; ++p) {
-      const T dy_p = dy[p * dy_row];
       NARAE_UNROLL
-      for (int j = 0; j < kTile; ++j) acc[j] += dy_p * load(x[j] + position[p]);
+      for (int j = 0; j < kTile; ++j) {
+        const Vec<T> x_p = load(x[j] + position[p]);
+        NARAE_UNROLL
+        for (int n = 0; n < kColumns; ++n) acc[j][n] += dy[p * dy_row + n] * x_p;
+      }
     }
     for (int j = 0; j < count; ++j) {
       const int64_t t = (i + j) / vectors, c = (i + j) % vectors * kLanes<T>;
-      T lanes[kLanes<T>];
-      store(lanes, acc[j]);
-      for (int64_t l = 0; l < smaller(kLanes<T>, channels - c); ++l) {
-        T& to = dw[place[t] + (c + l) * dw_row];
-        to = accumulate ? to + lanes[l] : lanes[l];
+      for (int n = 0; n < kColumns; ++n) {
+        T lanes[kLanes<T>];
+        store(lanes, acc[j][n]);
+        T* to = dw + place[t] + c * dw_row + n;
+        for (int64_t l = 0; l < smaller(kLanes<T>, channels - c); ++l, to += dw_row)
+          *to = accumulate ? *to + lanes[l] : lanes[l];
       }
     }
   }
@@ -324,9 +370,9 @@ struct Gather {
       const T* b = packed + (g * cut.sums() + sum) * packed_sum();
       Sum<T>* y = target + g * columns;
       if constexpr (!std::is_same_v<T, Pair>) {
-        for (int64_t n = 0; n < columns && is_narrow(); ++n) {
-          narrow_forward(positions, depth, cell, bench.patch, bench.position, bench.tap,
-                         b + n * cell, columns * cell, y + n, bench.place, sum > 0);
+        if (is_narrow()) {
+          narrow_forward(columns, positions, depth, cell, bench.patch, bench.position, bench.tap, b,
+                         y, bench.place, sum > 0);
         }
       }
       for (int64_t n = n0; n < n0 + cols && !is_narrow(); n += kNR<T>) {

@@ -80,13 +80,13 @@ struct FilterGradient {
         for (int64_t p = 0; p < positions; ++p) {
           copy_padded(bench.strip + p * kNR<T>, dy + dy_row[p] + g * F + n, strip, kNR<T>);
         }
-        for (int64_t j = 0; j < strip && is_narrow; ++j) {
-          narrow_gradient(rows, channels, cell, positions, bench.patch, bench.position, bench.tap,
-                          bench.strip + j, kNR<T>, to + j, bench.place, s.F, i > first);
+        if (is_narrow) {
+          narrow_gradient(strip, rows, channels, cell, positions, bench.patch, bench.position,
+                          bench.tap, bench.strip, kNR<T>, to, bench.place, s.F, i > first);
+        } else {
+          multiply_packed(rows, strip, positions, patch, bench.tap, bench.position, bench.strip, to,
+                          bench.place, i > first);
         }
-        if (is_narrow) continue;
-        multiply_packed(rows, strip, positions, patch, bench.tap, bench.position, bench.strip, to,
-                        bench.place, i > first);
       }
     }
   }

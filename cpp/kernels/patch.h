@@ -155,9 +155,9 @@ inline int64_t fitting_part(int64_t n, int64_t most, int64_t rows) {
 }
 
 // element: bytes of one. least, most: channels of a block; most 0: what makes a good depth of the
-// sum.
+// sum. longest: of a run of positions along the innermost axis if rows of them share cells.
 inline Cut make_cut(const Axis (&axis)[3], int64_t N, int64_t C, int64_t element, int64_t least = 1,
-                    int64_t most = 0) {
+                    int64_t most = 0, int64_t longest = kPositions) {
   const int64_t limit = kPatchBytes / element;
   Cut c{};
   c.N = N, c.C = C, c.images = 1;
@@ -181,18 +181,21 @@ inline Cut make_cut(const Axis (&axis)[3], int64_t N, int64_t C, int64_t element
   // Positions: a run along the innermost axis, then whole rows, slices, images.
   int64_t room = kPositions, rows = 1;
   bool whole = true;
-  for (int a = 2; a >= 0 && whole; --a) {
+  for (int a = 2; a >= 0; --a) {
     const int64_t count = axis[a].count < 1 ? 1 : axis[a].count;
-    while (c.outs[a] < smaller(count, room)) {
+    const bool cuts_run = a == 2 && longest < room && axis[1].taps > 1;
+    const int64_t end = cuts_run ? longest : room;
+    while (c.outs[a] < smaller(count, end)) {
       ++c.outs[a];
       if (!patch_fits(c, limit)) {
         --c.outs[a];
         break;
       }
     }
-    whole = c.outs[a] == count;
+    whole = whole && c.outs[a] == count;
     c.outs[a] = fitting_part(count, c.outs[a], rows);
     room /= c.outs[a], rows *= c.outs[a];
+    if (!whole && !cuts_run) break;
   }
   while (whole && c.images < smaller(N, room)) {
     ++c.images;
