@@ -40,16 +40,22 @@ inline void transpose(Vec<T> (&rows)[kLanes<T>]) {
   if constexpr (2 * kStep < kLanes<T>) transpose<T, 2 * kStep>(rows);
 }
 
-// The sums of the rows, lane i that of row i: as transpose, but halves are added as soon as they
-// meet.
-template <class T, int kStep = 1>
-inline Vec<T> sums(Vec<T> (&rows)[kLanes<T>]) {
+// Lane i is all lanes of row i combined, a sum by default: as transpose, but what meets is combined
+// at once.
+struct Plus {
+  template <class V>
+  V operator()(V a, V b) const {
+    return a + b;
+  }
+};
+template <class T, int kStep = 1, class Combine = Plus>
+inline Vec<T> fold_rows(Vec<T> (&rows)[kLanes<T>], const Combine& combine = {}) {
   NARAE_UNROLL
   for (int i = 0; i < kLanes<T>; i += 2 * kStep) {
     swap_blocks<T, kStep>(rows[i], rows[i + kStep], std::make_integer_sequence<int, kLanes<T>>{});
-    rows[i] += rows[i + kStep];
+    rows[i] = combine(rows[i], rows[i + kStep]);
   }
-  if constexpr (2 * kStep < kLanes<T>) return sums<T, 2 * kStep>(rows);
+  if constexpr (2 * kStep < kLanes<T>) return fold_rows<T, 2 * kStep>(rows, combine);
   return rows[0];
 }
 

@@ -119,6 +119,15 @@ void gather(const X* from, int64_t step, int64_t lanes, V& v) {
   }
 }
 
+// s[j] = value for begin <= j < end
+template <class T>
+void fill(T* s, int64_t begin, int64_t end, T value) {
+  if (begin >= end) return;
+  for_lanes<T>(end - begin, [&](int64_t j, int64_t lanes) {
+    store_lanes<T>(s + begin + j, broadcast(value), lanes);
+  });
+}
+
 // Hides from one query what bias, mask and causality hide among keys [j0, j0 + seen).
 template <class T>
 void adjust(const Head<T>& head, int64_t t, int64_t j0, int64_t seen, T* s) {
@@ -143,9 +152,7 @@ void adjust(const Head<T>& head, int64_t t, int64_t j0, int64_t seen, T* s) {
       store(s + j, shown ? load(s + j) : broadcast(kHidden<T>));
     });
   }
-  if (p.causal) {
-    for (int64_t j = t < j0 ? 0 : t - j0 + 1; j < seen; ++j) s[j] = kHidden<T>;
-  }
+  if (p.causal) fill(s, t < j0 ? 0 : t - j0 + 1, seen, kHidden<T>);
 }
 
 // s[query][key] for keys [j0, j0 + seen), -inf up to a whole register. k: as of key_columns.
@@ -157,7 +164,7 @@ void logits(const Head<T>& head, int64_t t0, int64_t rows, int64_t j0, int64_t s
   multiply(rows, cols, p.D, p.q + head.q_at(t0), p.H * p.D, 1, k, s, kKeys, false);
   for (int64_t t = 0; t < rows; ++t, s += kKeys) {
     adjust(head, t0 + t, j0, seen, s);
-    for (int64_t j = seen; j < cols; ++j) s[j] = -T(__builtin_inf());
+    fill(s, seen, cols, -T(__builtin_inf()));
   }
 }
 
@@ -178,15 +185,23 @@ void dropout_row(const Head<T>& head, int64_t t, int64_t j0, int64_t cols, T* fa
 
 // ---- forward ---------------------------------------------------------------------------------
 
-// The largest logit of a query: of `largest` and of s[0, cols).
+// The largest logits of a query lane by lane.
 template <class T>
-T largest_logit(int64_t cols, const T* s, T largest) {
-  Vec<T> most = broadcast(largest);
+Vec<T> largest_logits(int64_t cols, const T* s) {
+  Vec<T> most = broadcast(-kLargest<T>);
   for (int64_t j = 0; j < cols; j += kLanes<T>) {
     const Vec<T> x = load(s + j);
     most = most < x ? x : most;  // a NaN is not lost: its power goes to the sum
   }
-  return max_lane<T>(most);
+  return most;
+}
+
+// Lane i: what row(i) gives, for i < lanes, combined over its lanes.
+template <class T, class Row, class Combine = Plus>
+Vec<T> fold_each(int64_t lanes, const Row& row, const Combine& combine = {}) {
+  Vec<T> rows[kLanes<T>] = {};
+  for (int64_t i = 0; i < lanes; ++i) rows[i] = row(i);
+  return fold_rows<T>(rows, combine);
 }
 
 // s = 2^(s - largest); their sum lane by lane.
@@ -249,15 +264,15 @@ struct Forward {
     T* m_0 = m + t0 - begin;
     T* l_0 = l + (t0 - begin) * kLanes<T>;
     logits(head, t0, rows, j0, n, k, s);
-    // Row after row in each loop, so that one row's chain of maxima overlaps with those of others
-    T shrink[kMR + kLanes<T>] = {};
-    for (int64_t t = 0; t < rows; ++t) {
-      const T largest = largest_logit(cols, s + t * kKeys, m_0[t]);
-      shrink[t] = m_0[t] - largest;
-      m_0[t] = largest;
-    }
-    for (int64_t t = 0; t < kMR; t += kLanes<T>)
-      store(shrink + t, exp2_normal<T>(load(shrink + t)));
+    T shrink[kMR + kLanes<T>];
+    for_lanes<T>(rows, [&](int64_t t, int64_t lanes) {
+      const auto row = [&](int64_t i) { return largest_logits(cols, s + (t + i) * kKeys); };
+      const auto larger = [](Vec<T> a, Vec<T> b) { return a < b ? b : a; };
+      const Vec<T> before = load_lanes(m_0 + t, lanes);
+      const Vec<T> largest = larger(before, fold_each<T>(lanes, row, larger));
+      store(shrink + t, exp2_normal<T>(before - largest));
+      store_lanes<T>(m_0 + t, largest, lanes);
+    });
     for (int64_t t = 0; t < rows; ++t) {
       T* l_t = l_0 + t * kLanes<T>;
       store(l_t, load(l_t) * shrink[t] + exponentials(cols, s + t * kKeys, m_0[t]));
@@ -273,11 +288,15 @@ struct Forward {
 
   void finish() {
     const int64_t count = end - begin;
+    T* r = p.r + head.row(begin);
+    for_lanes<T>(count, [&](int64_t t, int64_t lanes) {
+      const auto row = [&](int64_t i) { return load(l + (t + i) * kLanes<T>); };
+      store_lanes<T>(r + t, T(1) / fold_each<T>(lanes, row), lanes);
+    });
     for (int64_t t = 0; t < count; ++t) {
       T* y = p.y + head.y_at(begin + t);
-      p.r[head.row(begin) + t] = T(1) / sum<T>(load(l + t * kLanes<T>));
       if (p.S > 0) {
-        scale_row(y, p.r[head.row(begin) + t]);
+        scale_row(y, r[t]);
       } else {
         for (int64_t e = 0; e < p.E; ++e) y[e] = T(0);
       }

@@ -167,7 +167,7 @@ void narrow_forward(int64_t columns, int64_t positions, int64_t taps, int64_t ch
     NARAE_UNROLL
     for (int j = 0; j < kTile * kColumns; ++j) rows[j] = acc[j / kColumns][j % kColumns];
     T total[kLanes<T>];
-    store(total, sums<T>(rows));
+    store(total, fold_rows<T>(rows));
     for (int j = 0; j < count; ++j) {
       T* to = y + place[i + j];
       for (int n = 0; n < kColumns; ++n) {
