@@ -115,6 +115,8 @@ def test_few_filters(isa, filters, dtype):
     check(run_conv, "conv", x, w, b, dtype=dtype)
     check(run_conv, "conv", x, w, b, dtype=dtype, strides=(2, 1), padding="same")
     check(run_transpose, "conv_transpose", x, randn((3, 2, filters, 20)), b, dtype=dtype, strides=2)
+    groups = randn((2, 3, 10, 2 * filters)), randn(2 * filters)
+    check(run_conv, "conv", x, *groups, dtype=dtype, strides=(1, 2))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -171,6 +173,23 @@ def test_strided_winograd(isa, N, size, channels, filters, kernel, strides, padd
     x *= 10 ** np.random.default_rng(1).uniform(-2, 2, x.shape)
     options = {"padding": padding, "strides": strides}
     check(run_conv, "conv", x, w, randn(filters), dtype=dtype, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("op", "name", "size", "kernel", "options"),
+    [
+        (run_conv, "conv", (32, 32), (1, 3), {"strides": (2, 1)}),
+        (run_conv, "conv", (2, 20, 20), (1, 3, 3), {"strides": (2, 1, 1)}),
+        (run_conv, "conv", (100,), (3,), {"strides": 2, "dilation": 2}),
+        (run_transpose, "conv_transpose", (20, 20), (3, 3), {"strides": 2, "dilation": 2}),
+        (run_transpose, "conv_transpose", (20, 20), (1, 5), {"strides": (3, 1)}),
+    ],
+)
+def test_phases_of_strided_gradients_are_no_tiles(isa, op, name, size, kernel, options, dtype):
+    """Taps of stride 1 that Winograd's algorithm has, but outputs that lie a stride apart."""
+    x, w = randn((2, *size, 48)), randn((*kernel, 48, 48))
+    check(op, name, x, w, randn(48), dtype=dtype, padding="same", **options)
 
 
 def test_strided_winograd_is_chosen(isa):

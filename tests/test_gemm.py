@@ -17,8 +17,8 @@ SIZES = [
     (1, 1, 1), (3, 5, 7), (14, 32, 16), (15, 33, 17), (13, 31, 512), (28, 64, 513), (29, 65, 100),
     (130, 130, 130), (169, 95, 1025), (300, 17, 3), (1, 700, 90), (700, 1, 90), (2, 3, 0),
     (0, 4, 5), (4, 0, 5), (1, 300, 784), (2, 141, 400), (1, 2100, 520), (2, 2101, 1030),
-    (200, 300, 500), (40, 512, 64), (169, 700, 390), (1, 17, 40), (2, 391, 30), (20, 1090, 520),
-    (33, 1031, 600), (8, 50, 1024), (20, 50, 1024), (4, 4100, 1100), (170, 2100, 400),
+    (200, 300, 500), (40, 512, 64), (169, 700, 530), (1, 17, 40), (2, 391, 30), (20, 1090, 520),
+    (33, 1031, 600), (8, 50, 1024), (20, 50, 1024), (4, 4100, 1100), (170, 2100, 520),
     (169, 790, 1024), (127, 40, 520), (128, 40, 9), (129, 70, 30),
     (301, 905, 7), (4100, 67, 16), (1201, 907, 7),  # few terms, sums of 1 and 4 MiB
 ]  # fmt: skip
@@ -242,14 +242,15 @@ def test_same_bits_for_any_number_of_threads(dtype):
         assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 def test_same_bits_for_a_row_alone_or_among_others(isa, dtype):
-    # 200 rows: packed; 1: as B lies
+    # 200 rows: packed; 1: as B lies; nine products: each by one thread
     a, b = randn((200, 800), dtype), randn((800, 1400), dtype, seed=1)
     whole = _core.matmul(a, b)
     for rows in (1, 2, 3, 20, 100):
         np.testing.assert_array_equal(_core.matmul(a[:rows], b), whole[:rows])
     np.testing.assert_array_equal(_core.matmul(a[:20], b[:, :100].copy()), whole[:20, :100])
+    np.testing.assert_array_equal(_core.matmul(np.stack([a] * 9), b)[8], whole)
 
 
 def test_errors():

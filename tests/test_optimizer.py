@@ -325,7 +325,7 @@ RULES = {
 }  # fmt: skip
 # (B, K, N): the least; edges of one row or column, of less and more than a register; long sums.
 FACTORS = [
-    (1, 16, 32), (5, 29, 33), (33, 43, 75), (19, 30, 55), (17, 100, 41), (192, 31, 64), (0, 17, 50),
+    (1, 16, 32), (5, 29, 33), (33, 43, 75), (19, 30, 55), (17, 100, 41), (256, 31, 64), (0, 17, 50),
 ]  # fmt: skip
 
 

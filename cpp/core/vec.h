@@ -320,11 +320,6 @@ NARAE_INLINE Real<T> sum(Vec<T> v) {
   return fold_halves<Real<T>, kLanes<T>>(v, [](auto a, auto b) { return a + b; });
 }
 template <class T>
-NARAE_INLINE Real<T> max_lane(Vec<T> v) {
-  return fold_halves<Real<T>, kLanes<T>>(
-      v, [](auto a, auto b) { return ((b > a) | (b != b)) ? b : a; });
-}
-template <class T>
 NARAE_INLINE Real<T> min_lane(Vec<T> v) {
   return fold_halves<Real<T>, kLanes<T>>(
       v, [](auto a, auto b) { return ((b < a) | (b != b)) ? b : a; });

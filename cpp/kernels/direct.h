@@ -115,20 +115,22 @@ bool narrow(int64_t channels, int64_t columns) {
   return !std::is_same_v<T, Pair> && columns <= kNarrow<T> && channels >= kLanes<T>;
 }
 
-// Positions or (tap, channels) in a tile, whose sums with `columns` columns registers hold and
-// whose totals are one register.
+// Positions or (tap, channels) in a tile, 8 at most: registers hold its sums with `columns`
+// columns, and one of them their totals.
 template <class T>
 constexpr int narrow_tile(int columns) {
   const int registers = kMR > 8 ? 16 : 8, sums = registers < kLanes<T> ? registers : kLanes<T>;
-  return columns > 1 || sums < 8 ? sums / columns : 8;
+  return sums / columns < 8 ? sums / columns : 8;
 }
 
-// The cut of a product of (taps, C channels) by columns. If it is narrow, padding a block of at
-// least one register makes it twice as large at most, and copying cells takes a good part of the
-// time: boxes are more of a square.
+// The cut of a product of (taps, C channels) by columns. Narrow products pad blocks of channels to
+// whole registers, which makes them twice as large at most, and copying cells takes a good part of
+// their time: boxes are nearer to squares, which share more of them.
+inline constexpr int64_t kNarrowRun = 24;
+
 template <class T>
 Cut cut_for(const Axis (&axis)[3], int64_t N, int64_t C, int64_t columns) {
-  return narrow<T>(C, columns) ? make_cut(axis, N, C, 2 * sizeof(T), kLanes<T>, 0, 24)
+  return narrow<T>(C, columns) ? make_cut(axis, N, C, 2 * sizeof(T), kLanes<T>, 0, kNarrowRun)
                                : make_cut(axis, N, C, sizeof(T));
 }
 

@@ -141,16 +141,17 @@ struct PointwiseFilterGradient {
         const int64_t cols = smaller(kNR<T>, F - f);
         const T* next = f + kNR<T> < F ? dy + p * F + f + kNR<T> : dy + (p + depth) * F;
         StridedB<T>{dy, F, 1}.pack(p, depth, f, cols, strip);
-        for (int64_t c = 0; c < C; c += kMR) {
+        for (int64_t c = 0, rows; c < C; c += rows) {
           Ahead ahead;
           const T* x_c = x + p * C + c;
-          if (f == 0 && c + kMR < C) {
-            const int64_t last = smaller(2 * kMR, C - c) - 1;
+          rows = next_tile(C - c);
+          if (f == 0 && c + rows < C) {
+            const int64_t last = smaller(rows + kMR, C - c) - 1;
             ahead.a = terms_ahead<T>(reinterpret_cast<const char*>(x_c + last), C);
           }
           if (c == 0) ahead.b = terms_ahead<T>(last_line(next), F);
-          tile<T, false>(smaller(kMR, C - c), cols, depth, x_c, 1, C, strip, kNR<T>, dw + c * F + f,
-                         F, p > range.begin, nullptr, &ahead);
+          tile<T, false>(rows, cols, depth, x_c, 1, C, strip, kNR<T>, dw + c * F + f, F,
+                         p > range.begin, nullptr, &ahead);
         }
       }
     }

@@ -188,8 +188,7 @@ void direct_product(const MatmulArgs<T>& p, std::int64_t m0, std::int64_t m1, st
       if (!in_place) source_b.pack(k, depth, n, cols, strip);
       const T* b = in_place ? p.b + k * p.b_row + n : strip;
       for (std::int64_t m = m0, rows; m < m1; m += rows) {
-        // If the last tile had very few rows, the last two are alike.
-        rows = m1 - m > most + 3 ? most : m1 - m > most ? (m1 - m + 1) / 2 : m1 - m;
+        rows = next_tile(m1 - m, most);
         const T* a = p.a + m * p.a_row + k * p.a_col;
         Ahead ahead;
         if (n == n0 && m + rows < p.M) ahead.a = rows_ahead(p, a + rows * p.a_row, rows);
@@ -279,9 +278,9 @@ void streamed_product(const MatmulArgs<T>& p) {
 
 // ---- Blocked products
 //
-//   for each block of kNC columns, for each block of kKC of the sum:
-//     pack B (kKC x kNC) in strips of kNR columns                        -> shared, L3
-//     for each block of kMC rows: pack A (kMC x kKC) in strips of kMR rows -> L2,
+//   for each block of kNC columns, for each part of the sum (kKC terms at most):
+//     pack B (kKC x kNC) in strips of kNR columns                           -> shared, L3
+//     for each block of rows (kMC at most): pack A (kMC x kKC) in strips of kMR rows -> L2,
 //       or, if columns are split too (shares_a), once before, beside B
 //       for each strip of B, for each strip of A: tile
 //

@@ -79,6 +79,11 @@ constexpr std::int64_t round_up(std::int64_t n, std::int64_t step) {
   return (n + step - 1) / step * step;
 }
 
+// Of `left` rows, those of the next tile: if the last one had very few, the last two are alike.
+inline std::int64_t next_tile(std::int64_t left, std::int64_t most = kMR) {
+  return left > most + 3 ? most : left > most ? (left + 1) / 2 : left;
+}
+
 // Whether rows so far apart, in elements, all fall into one set of the first cache.
 template <class T>
 inline bool rows_collide(std::int64_t row) {

@@ -210,12 +210,13 @@ struct Tiles {
     return cell >= kLanes<T> && direct > kPlanes * (static_cast<double>(count()) * of_tile +
                                                     static_cast<double>(C * F) * of_filter);
   }
-  // Whether `axis` has the three axes of this algorithm.
+  // Whether `axis` has the three axes of this algorithm, and outputs lie side by side: those of a
+  // phase of a strided gradient do not.
   static bool fit(const Axis (&axis)[3]) {
     const int64_t taps[3] = {1, KH, KW};
     for (int i = 0; i < 3; ++i) {
       if (axis[i].kernel != taps[i] || axis[i].taps != taps[i] || axis[i].step != 1 ||
-          axis[i].reach != 1)
+          axis[i].reach != 1 || axis[i].place_step != 1)
         return false;
     }
     return axis[0].source == 1 && axis[0].count == 1;
