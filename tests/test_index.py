@@ -101,12 +101,29 @@ def test_take_backward(isa, dtype, shape, count):
     assert_close(dx, expected, "reduction", scale)
 
 
+PLACES = np.array([[0, 1], [1, -1], [1, 0]])
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, None])
 @pytest.mark.parametrize("index_shape", [(), (4,), (2, 3), (0,), (2, 0)])
 def test_take_axes_and_shapes_of_indices(axis, index_shape):
     x = numbers((3, 4, 5), "float32")
     indices = places(index_shape, 3, "int32")
     np.testing.assert_array_equal(ops.take(x, indices, axis), np.take(x, indices, axis))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        (slice(None), PLACES, ..., -1, slice(0, 1)), (slice(None), PLACES, ..., 0, 0),
+        (slice(None), PLACES, 0), (..., PLACES, 0), (0, ..., PLACES, 1), (PLACES, PLACES, ...),
+        (slice(1, 3), 1, ..., PLACES), (slice(None), PLACES, None, 1),
+    ],
+)  # fmt: skip
+def test_items_by_arrays_as_numpy_has_them(key):
+    """Index arrays that a slice, None or `...`, even of no axes, keeps apart come first."""
+    x = numbers((4, 3, 2, 2), "float32")
+    np.testing.assert_array_equal(Tensor(x)[key], x[key])
 
 
 def test_take_accepts_lists_and_narrow_integers():

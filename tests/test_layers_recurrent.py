@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from narae import layers, ops
+from narae.engine import GradientTape
 
 X = np.random.default_rng(0).standard_normal((2, 6, 3)).astype("float32")
 
@@ -24,6 +25,28 @@ def test_stateful_layers_go_on_where_they_stopped(make, fused):
     assert len(layer.weights) == 3  # states are not weights
     with pytest.raises(ValueError, match="batches of 2"):
         layer(X[:1])
+
+
+@pytest.mark.parametrize("make", [layers.SimpleRNN, layers.LSTM, layers.GRU])
+@pytest.mark.parametrize("fused", [True, False])
+def test_gradients_of_a_stateful_layer_are_those_from_its_first_states(make, fused):
+    other = {"return_sequences": True} | ({} if fused else {"activation": "sigmoid"})
+    layer, plain = make(4, stateful=True, **other), make(4, **other)
+    for x in (layer, plain):
+        x.build((2, 6, 3))
+    plain.set_weights(layer.get_weights())
+    layer(X)
+    before = [ops.copy(state) for state in layer.states]
+
+    def gradients(run, variables):
+        with GradientTape() as tape:
+            y = ops.sum(ops.square(run()))
+        return [g.numpy() for g in tape.gradient(y, variables)]
+
+    got = gradients(lambda: layer(X), layer.trainable_variables)
+    expected = gradients(lambda: plain(X, initial_state=before), plain.trainable_variables)
+    for g, e in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(g, e)
 
 
 def test_stateful_needs_a_batch_size():

@@ -258,6 +258,17 @@ def test_label_smoothing(keras, name, from_logits):
     np.testing.assert_allclose(actual.numpy(), expected, rtol=2e-5)
 
 
+@pytest.mark.parametrize(
+    "name", ["CategoricalGeneralizedCrossEntropy", "SparseCategoricalCrossentropy"]
+)
+def test_classes_may_be_a_column(name):
+    loss, t = getattr(losses, name)(), np.array([0, 2])
+    p = np.array([[0.5, 0.2, 0.3], [0.1, 0.1, 0.8]], "float32")
+    assert float(loss(t[:, None], p)) == float(loss(t, p))
+    one = p[:, :1], np.zeros(2, "int32")
+    assert float(loss(one[1], one[0])) == float(loss(one[1][:, None], one[0]))
+
+
 @pytest.mark.keras
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "mean_with_sample_weight", "sum"])
 @pytest.mark.parametrize("weighted", [False, True])

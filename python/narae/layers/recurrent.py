@@ -140,9 +140,11 @@ class RNN(Layer):
                 f"{who(self)}: expected {len(self.state_size)} initial states. "
                 f"Received: {len(initial_state)}"
             )
-        return tree.map_structure(
+        initial_state = tree.map_structure(
             lambda x: ops.convert_to_tensor(x, dtype=self.compute_dtype), initial_state
         )
+        # The memory of a stateful layer is overwritten before the gradients read what it was.
+        return tree.map_structure(ops.copy, initial_state) if self.stateful else initial_state
 
     def _run_steps(self, sequences, states, mask, training) -> tuple:
         """(outputs of all steps in the order of computation, final states)."""

@@ -194,7 +194,7 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float = 0
     Source: Zhang and Sabuncu, 2018, arXiv:1805.07836.
 
     Args:
-        y_true: class numbers, `(batch, ...)`.
+        y_true: class numbers, `(batch, ...)` or `(batch, ..., 1)`.
         y_pred: probabilities, `(batch, ..., classes)`.
         q: near 0 like the cross-entropy, near 1 like the absolute error.
 
@@ -204,8 +204,10 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float = 0
     Raises:
         IndexError: if there is no class of that number; -1 is the last class.
     """
-    y_true = ops.expand_dims(ops.cast(y_true, "int32"), -1)
-    p = ops.squeeze(ops.take_along_axis(ops.convert_to_tensor(y_pred), y_true, axis=-1), -1)
+    y_true, y_pred = ops.cast(y_true, "int32"), ops.convert_to_tensor(y_pred)
+    if y_true.ndim < y_pred.ndim:
+        y_true = ops.expand_dims(y_true, -1)
+    p = ops.squeeze(ops.take_along_axis(y_pred, y_true, axis=-1), -1)
     return (1.0 - ops.power(p, q)) / q
 
 

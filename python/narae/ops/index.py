@@ -187,6 +187,7 @@ def advanced_index(x: Tensor, keys: tuple) -> Tensor:
 
     Boolean masks are read at once: a step with one cannot be replayed.
     """
+    split = _has_ellipsis_between_arrays(keys)
     keys = _expand_keys(x, keys)
     # The slices first, with the axes of the others whole; then the others together.
     basic = tuple(slice(None) if isinstance(k, Tensor) else k for k in keys)
@@ -207,10 +208,17 @@ def advanced_index(x: Tensor, keys: tuple) -> Tensor:
     places = stack([broadcast_to(cast(k, dtype), shape) for k in arrays], -1)
     rest = [axis for axis in range(x.ndim) if axis not in axes]
     y = _gather("get_item", transpose(x, (*axes, *rest)), places)
-    if axes[-1] - axes[0] + 1 != len(axes) or axes[0] == 0:
+    if split or axes[-1] - axes[0] + 1 != len(axes) or axes[0] == 0:
         return y
     # Neighbouring index arrays leave their axes where they were.
     return moveaxis(y, range(len(shape)), range(axes[0], axes[0] + len(shape)))
+
+
+def _has_ellipsis_between_arrays(keys: tuple) -> bool:
+    """Whether index arrays are apart for NumPy, even if `...` stands for no axis."""
+    basic = [k is None or k is Ellipsis or isinstance(k, slice) for k in keys]
+    arrays = [i for i, is_basic in enumerate(basic) if not is_basic]
+    return any(k is Ellipsis for k in keys[arrays[0] : arrays[-1]])
 
 
 def _expand_keys(x: Tensor, keys: tuple) -> list:
